@@ -1,0 +1,1 @@
+"""The cards: templates to cards, suggestions to actions, ordering, caps and suppression."""

@@ -1,0 +1,151 @@
+"""Card templates: one Markdown file per topic, its first line the summary, the rest the detail.
+
+Rendered in a sandbox with strict undefined names. Strings from the chart come out as literal text: Markdown, HTML and
+links in them are escaped, line breaks and control characters folded, length bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from cds_hooks.chart import dates
+from cds_hooks.chart.reading import codings, done_at, texts
+from cds_hooks.errors import ContentError
+
+SUFFIX: Final = ".md.j2"
+FOOTER: Final = "_footer" + SUFFIX
+_LONGEST: Final = 120  # characters of one chart string on a card
+_PUNCTUATION: Final = re.compile(r"([!-/:-@\[-`{-~])")
+_INVISIBLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+_LINKLIKE: Final = re.compile(r"(?i)\b(https?|ftp|www|mailto)(?=[:.])")
+
+
+class Words(str):
+    """Text that our own content wrote: trusted, printed as it is."""
+
+    __slots__ = ()
+
+
+def plain(value: Any) -> str:
+    """A chart string as one bounded line without control characters."""
+    text = " ".join(_INVISIBLE.sub(" ", str(value)).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def escaped(value: Any) -> str:
+    """A chart string as literal Markdown: punctuation escaped, no address becomes a link by itself."""
+    text = _LINKLIKE.sub(lambda match: match[0] + "\u2060", plain(value))
+    return _PUNCTUATION.sub(r"\\\1", text)
+
+
+class Cards:
+    """The compiled templates of one plan."""
+
+    def __init__(self, folder: Path, display_of: Callable[[str | None, str], str | None]) -> None:
+        self.folder: Final = folder
+        self._display_of: Final = display_of
+        self._details = self._environment(lambda value: value if isinstance(value, Words | int) else escaped(value))
+        self._summaries = self._environment(lambda value: value if isinstance(value, Words | int) else plain(value))
+        self.topics: Final = sorted(
+            path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("_")
+        )
+        self._compiled: dict[str, tuple[Any, Any]] = {topic: self._compile(topic) for topic in self.topics}
+
+    def _environment(self, finalize: Callable[[Any], Any]) -> ImmutableSandboxedEnvironment:
+        environment = ImmutableSandboxedEnvironment(
+            loader=FileSystemLoader(self.folder), undefined=StrictUndefined, finalize=finalize,
+            trim_blocks=True, lstrip_blocks=True, autoescape=False,  # noqa: S701 - Markdown: `finalize` escapes
+        )  # fmt: skip
+        environment.filters.update({
+            "day": lambda value: dates.day(done_at(value) if isinstance(value, dict) and "resourceType" in value else value),
+            "words": self.words, "names": self.names,
+        })  # fmt: skip
+        return environment
+
+    def _compile(self, topic: str) -> tuple[Any, Any]:
+        summary, _, detail = self.source(topic).partition("\n")
+        footer = self.folder / FOOTER
+        if footer.exists():
+            detail = detail.rstrip() + "\n\n" + footer.read_text(encoding="utf-8")
+        try:
+            return self._summaries.from_string(summary), self._details.from_string(detail)
+        except TemplateError as error:
+            raise ContentError(topic + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error)) from None
+
+    def source(self, name: str) -> str:
+        """The text of a template; raises ContentError if there is none."""
+        path = self.folder / (name + SUFFIX)
+        if not path.is_file():
+            raise ContentError(name + SUFFIX, "", "template is missing")
+        return path.read_text(encoding="utf-8")
+
+    def facts_read(self, topic: str) -> frozenset[str]:
+        """The facts (`f.name`) that the templates of a topic read, includes and macros counted in."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        todo = [topic, *(["_footer"] if (self.folder / FOOTER).exists() else [])]
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                tree = self._details.parse(self.source(name))
+            except TemplateError as error:
+                raise ContentError(name + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error)) from None
+            found |= {node.attr for node in tree.find_all(nodes.Getattr)
+                      if isinstance(node.node, nodes.Name) and node.node.name == "f"}  # fmt: skip
+            for kind in (nodes.Include, nodes.Import, nodes.FromImport):
+                todo += [node.template.value.removesuffix(SUFFIX) for node in tree.find_all(kind)
+                         if isinstance(node.template, nodes.Const)]  # fmt: skip
+        return frozenset(found)
+
+    def render(self, topic: str, context: Mapping[str, Any]) -> tuple[str, str]:
+        """(summary, detail) of a card; raises ContentError when the template does not fit the facts."""
+        try:
+            summary, detail = self._compiled[topic]
+            return " ".join(summary.render(context).split()), _tidied(detail.render(context))
+        except (TemplateError, TypeError, ArithmeticError) as error:
+            raise ContentError(topic + SUFFIX, "", f"cannot be rendered: {error}") from None
+
+    # ---- filters
+
+    def words(self, concept: Any) -> str | None:
+        """The best name of a concept or resource: its own text, else a display of ours, else the code."""
+        if isinstance(concept, dict) and "resourceType" in concept:
+            keys = ("code", "medicationCodeableConcept", "type", "vaccineCode")
+            names = [concept[key] for key in keys if isinstance(concept.get(key), dict)]
+            studied = concept.get("procedureCode")
+            concept = names[0] if names else (studied[0] if isinstance(studied, list) and studied else None)
+        name = next(texts(concept), None)
+        if name is None:
+            pairs = list(codings(concept))
+            name = next((found for pair in pairs if (found := self._display_of(*pair))), pairs[0][1] if pairs else None)
+        return name
+
+    def names(self, concepts: Any) -> str:
+        """Several names in one line, without repetition."""
+        found = [name for item in (concepts or ()) if (name := self.words(item))]
+        return ", ".join(dict.fromkeys(plain(name) for name in found))
+
+
+def _tidied(text: str) -> str:
+    """Lines without trailing blanks, at most one empty line in a row."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def clock(today: date) -> dict[str, Callable[[Any], Any]]:
+    """Template functions that depend on the day of the call."""
+
+    def months_since(value: Any) -> int | None:
+        return dates.whole_months(dates.day(done_at(value) if isinstance(value, dict) and "resourceType" in value else value), today)
+
+    return {"months_since": months_since}

@@ -1,0 +1,232 @@
+"""Cases that travel with a plan: a chart and a hook call, and the cards or the silence that must follow.
+
+One file holds several cases. Resources come from `_fixtures.yaml` by name, changed with `with`, or are written out.
+Dates are relative to the call: `now-5mo`, `now-2h`, `now-3wT` (T: with time of day).
+
+    - id: standard-mri-cpt
+      title: …
+      about: [imaging-standard-mri]        # the rules that this is an example for
+      chart: [man-38, hfs-left, {use: bell, with: {clinicalStatus: …}}]
+      hook: order-select
+      orders: [mri-brain-cpt]              # drafts; `selected` names some of them, all by default
+      unavailable: [observations]          # prefetch keys that cannot be had
+      parameters: {earlyPalsyCard: true}
+      expect: []                           # silence; or the cards in order
+      unknown: [rule ids]                  # rules that must be undecided, not just silent
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cds_hooks.chart.dates import shifted
+from cds_hooks.chart.reading import as_list, codings
+from cds_hooks.errors import CdsHooksError, ContentError
+from cds_hooks.loading import Loaded
+from cds_hooks.protocol.hooks import HOOKS
+from cds_hooks.protocol.request import parse_request
+from cds_hooks.reasoning.compiling import with_parameters
+from cds_hooks.reasoning.content import read_yaml
+from cds_hooks.service import CdsService
+
+FIXTURES: Final = "_fixtures.yaml"
+PATIENT: Final = "example"
+_RELATIVE: Final = re.compile(r"now(?:([+-])((?:\d+(?:y|mo|w|d|h|min))+))?(T)?")
+_KEYS: Final = frozenset({"id", "title", "about", "chart", "hook", "orders", "selected", "unavailable", "parameters",
+                          "expect", "unknown", "user", "encounter"})  # fmt: skip
+_CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions"})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One example with its file, for messages."""
+
+    file: str
+    body: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.body["id"])
+
+    @property
+    def about(self) -> list[str]:
+        return list(self.body.get("about", ()))
+
+
+@dataclass(slots=True)
+class Result:
+    """What a case showed: which rules spoke, which stayed undecided, and every way in which it is not as expected."""
+
+    case: Case
+    spoken: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def kind(self, rule: str) -> str:
+        """What the case is for a rule: firing, missing (data could not be had) or silent."""
+        if rule in self.spoken:
+            return "firing"
+        return "missing" if self.case.body.get("unavailable") else "silent"
+
+
+def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
+    """(cases, fixtures) of a plan's `cases/` folder; raises ContentError for a misspelt key or a repeated id."""
+    fixtures: dict[str, Any] = {}
+    if (folder / FIXTURES).exists():
+        for document in read_yaml(folder / FIXTURES):
+            fixtures.update(document)
+    cases = [
+        Case(f"cases/{path.name}", body)
+        for path in sorted(folder.glob("*.yaml"))
+        if path.name != FIXTURES
+        for document in read_yaml(path)
+        for body in document
+    ]
+    seen: set[str] = set()
+    for case in cases:
+        odd = set(case.body) - _KEYS
+        odd |= {key for card in case.body.get("expect", ()) for key in set(card) - _CARD_KEYS}
+        if odd or "expect" not in case.body or case.body.get("hook") not in HOOKS:
+            reason = f"unknown key {sorted(odd)[0]}" if odd else "needs a hook and expect"
+            raise ContentError(case.file, case.id, reason)
+        if case.id in seen:
+            raise ContentError(case.file, case.id, "the id is used twice")
+        seen.add(case.id)
+    return cases, fixtures
+
+
+def run_cases(loaded: Loaded, now: datetime) -> list[Result]:
+    """Play all cases of a plan at the moment `now`."""
+    cases, fixtures = read_cases(loaded.package.folder / "cases")
+    return [run_case(loaded, case, fixtures, now) for case in cases]
+
+
+def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datetime) -> Result:
+    """Play one case as an EHR with prefetch would."""
+    result = Result(case)
+    body = case.body
+    known = {rule.id for rule in loaded.plan.rules}
+    result.problems += [f"about: no rule {name}" for name in case.about if name not in known]
+    plan = with_parameters(loaded.plan, body.get("parameters", {}))
+    service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now)
+    service_id = f"{plan.id}-{body['hook']}"
+    hook = service.hook_of(service_id)
+    if hook is None:
+        result.problems.append(f"the plan has no rule on {body['hook']}")
+        return result
+    request = parse_request(request_of(loaded, case, fixtures, now), hook)
+    try:
+        answer = service.call(service_id, request).payload
+        trace = service.explain(service_id, request)
+    except CdsHooksError as error:
+        result.problems.append(str(error))
+        return result
+    result.spoken = [rule["id"] for rule in trace["rules"] if rule["outcome"] == "card"]
+    result.unknown = [rule["id"] for rule in trace["rules"] if rule["outcome"] == "unknown"]
+    result.problems += list(_differences(body["expect"], answer["cards"]))
+    result.problems += [f"{name} should be unknown" for name in body.get("unknown", ()) if name not in result.unknown]
+    troubles = {kind: count for kind, count in trace["problems"].items() if kind in ("expression", "card")}
+    if troubles:
+        result.problems.append(f"swallowed problems: {troubles}")
+    return result
+
+
+def request_of(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The hook request of a case as an EHR would send it, with the whole prefetch."""
+    body = case.body
+    chart = [_resource(case, item, fixtures, now) for item in body.get("chart", ())]
+    orders = [_resource(case, item, fixtures, now) for item in body.get("orders", ())]
+    context: dict[str, Any] = {"userId": body.get("user", "Practitioner/example"), "patientId": PATIENT}
+    if "encounter" in body:
+        context["encounterId"] = body["encounter"]
+    fields = {row.name: row.fills for row in HOOKS[body["hook"]].fields}
+    if "draftOrders" in fields:
+        context["draftOrders"] = {"resourceType": "Bundle", "entry": [{"resource": order} for order in orders]}
+    if "selections" in fields:
+        named = body.get("selected", [order["id"] for order in orders])
+        context["selections"] = [f"{order['resourceType']}/{order['id']}" for order in orders if order["id"] in named]
+    return {"hook": body["hook"], "hookInstance": str(uuid.UUID(int=0)), "context": context,
+            "prefetch": dict(_prefetch(loaded, chart, body))}  # fmt: skip
+
+
+def _prefetch(loaded: Loaded, chart: Sequence[dict[str, Any]], body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "exception"}]}
+    for query in loaded.plan.retrieval.queries:
+        found = [resource for resource in chart if resource["resourceType"] == query.type]
+        if query.key in body.get("unavailable", ()):
+            yield query.key, outcome
+        elif query.reads:
+            yield query.key, found[0] if found else None
+        else:
+            entries = [{"resource": resource} for resource in found]
+            yield query.key, {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+
+
+def _resource(case: Case, item: Any, fixtures: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    name = item if isinstance(item, str) else item.get("use")
+    if name is not None and name not in fixtures:
+        raise ContentError(case.file, case.id, f"there is no fixture {name}")
+    resource = copy.deepcopy(fixtures[name]) if name is not None else copy.deepcopy(item)
+    if isinstance(item, dict) and "use" in item:
+        resource.update(copy.deepcopy(item.get("with", {})))
+    resource = {key: value for key, value in resource.items() if value is not None}
+    kind = resource["resourceType"]
+    resource.setdefault("id", PATIENT if kind == "Patient" else name)
+    subject = "patient" if kind in ("AllergyIntolerance", "Device") else "subject"
+    if kind != "Patient":
+        resource.setdefault(subject, {"reference": f"Patient/{PATIENT}"})
+    dated: dict[str, Any] = _dated(resource, now)
+    return dated
+
+
+def _dated(value: Any, now: datetime) -> Any:
+    if isinstance(value, dict):
+        return {key: _dated(item, now) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dated(item, now) for item in value]
+    match = _RELATIVE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    sign, amounts, timed = match.groups()
+    moment = now
+    for number, unit in re.findall(r"(\d+)(y|mo|w|d|h|min)", amounts or ""):
+        moment = shifted(moment, int(number) * (-1 if sign == "-" else 1), {"y": "a", "w": "wk"}.get(unit, unit))
+        timed = timed or unit in ("h", "min")
+    return moment.isoformat(timespec="seconds") if timed else moment.date().isoformat()
+
+
+def _differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    topics = [card["source"]["topic"]["code"] for card in cards]
+    if topics != [card["topic"] for card in wanted]:
+        yield f"cards {topics or 'none'}, expected {[card['topic'] for card in wanted] or 'none'}"
+        return
+    for want, card in zip(wanted, cards, strict=True):
+        name = want["topic"]
+        if card["indicator"] != want.get("indicator", card["indicator"]):
+            yield f"{name}: indicator {card['indicator']}"
+        for key in ("summary", "detail"):
+            for pattern in as_list(want.get(key)):
+                if not re.search(pattern, card.get(key, "")):
+                    yield f"{name}: {key} does not match {pattern!r}"
+        if "suggestions" in want:
+            offered = [[_action(action) for action in item["actions"]] for item in card.get("suggestions", ())]
+            if offered != want["suggestions"]:
+                yield f"{name}: suggestions {offered}, expected {want['suggestions']}"
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    """An action in short: `create 43769-9`, `update mri 70553`, `delete ServiceRequest/ct`."""
+    if action["type"] == "delete":
+        return f"delete {action['resourceId']}"
+    resource = action["resource"]
+    codes = [code for _, code in codings(resource.get("code", {}))]
+    name = "" if action["type"] == "create" else f" {resource['id']}"
+    return f"{action['type']}{name} {'+'.join(codes)}".strip()

@@ -1,0 +1,236 @@
+"""Reads a FHIR server on behalf of one call: searches with their pages, and single resources.
+
+Servers answer too much, too little, late, or something else. Here is only judged whether the answer is whole and of
+the right type; subject, status, code and date of each resource are checked again by whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from cds_hooks.chart.origin import AllowList, BaseUrl
+from cds_hooks.chart.transport import Answer, Transport
+
+_REFERENCE = re.compile(r"([A-Za-z]+)/(?!\.+$)([^/?#]+)", re.ASCII)
+_CONFINING = frozenset({"patient", "subject", "_id"})  # search parameters that keep a search to one chart
+_NO_SUCH_RESOURCE = frozenset({"status 404", "status 410"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a FHIR server had to give: resources as plain dicts, in the order of the server.
+
+    `problem` is None if all went well, else one of a small set of words that hold no URL, id or token:
+
+    - the request was not sent: "not allowed", "bad query", "bad token"
+    - no usable answer: "timeout", "unreachable", "TLS error", "broken off", "redirect", "status <number>", "too large",
+      "not JSON", "unexpected type"
+    - some pages only: "foreign next link", "page loop", "page limit", "truncated", or one of the above
+    """
+
+    resources: tuple[dict[str, Any], ...]
+    #: Whether this is everything that the server has; only then is "none" an answer.
+    complete: bool
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One Bundle: wanted resources, number of all entries, `total` and `next` as far as they make sense."""
+
+    resources: list[dict[str, Any]]
+    entries: int
+    total: int | None
+    next: str | None
+
+
+class FhirClient:
+    """Reads FHIR servers with GET. Returns every failure instead of raising it. Safe to use from many threads.
+
+    A deadline is a reading of `clock`, in seconds. A token is sent with each request below the base URL, and nothing
+    is ever requested that is not below it.
+    """
+
+    def __init__(
+        self,
+        allow: AllowList,
+        *,
+        max_pages: int = 5,
+        max_bytes: int = 20_000_000,
+        attempts: int = 3,
+        pool: int = 32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set the limits: pages per search, decoded bytes per page, attempts per page, connections per server."""
+        self._allow = allow
+        self._max_pages = max_pages
+        self._transport = Transport(max_bytes=max_bytes, attempts=attempts, pool=pool, clock=clock)
+
+    def refusal(self, base: str) -> str | None:
+        """Why this FHIR base URL may not be called, in plain words that do not repeat it; None if it may."""
+        return self._allow.refusal(base)
+
+    def search(self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str) -> Fetched:
+        """Search (`Condition?patient=123&_count=200`, percent-encoded or not) and follow the pages.
+
+        Keeps resources of the type that matched the search, not those included. A server that refuses the query with
+        400 is asked once more with fewer parameters: it may give more than was asked for.
+        """
+        root = self._root(base)
+        if root is None:
+            return _nothing("not allowed")
+        url = root.resolve(query.lstrip("/"))
+        if url is None:
+            return _nothing("bad query")
+        answer = self._transport.get(url, token, deadline)
+        fewer = _fewer(url)
+        if answer.problem == "status 400" and fewer != url:
+            url, answer = fewer, self._transport.get(fewer, token, deadline)
+        trail = _Trail(resource_type, url, self._max_pages - 1, totals=True)
+        return self._gather(trail, answer, root, token, deadline)
+
+    def read(self, base: str, reference: str, token: str | None, deadline: float) -> Fetched:
+        """Read one resource (`Patient/123`). "No such resource" (404, 410) is an answer, not a problem."""
+        root = self._root(base)
+        if root is None:
+            return _nothing("not allowed")
+        named = _REFERENCE.fullmatch(reference)
+        url = root.resolve(f"{named[1]}/{quote(named[2], safe='', errors='replace')}") if named else None
+        if named is None or url is None:
+            return _nothing("bad query")
+        answer = self._transport.get(url, token, deadline)
+        if answer.problem in _NO_SUCH_RESOURCE:
+            return Fetched((), True, None)
+        if answer.problem is None and not _is(answer.document, named[1]):
+            return _nothing("unexpected type")
+        return _nothing(answer.problem) if answer.problem else Fetched((answer.document,), True, None)
+
+    def follow(
+        self, base: str, next_url: str, token: str | None, deadline: float, *, resource_type: str, pages_left: int
+    ) -> Fetched:
+        """Go on from the `next` link of a Bundle that came another way, for at most `pages_left` pages.
+
+        The Bundle's `total` is not checked: how many entries came before is not known here.
+        """
+        root = self._root(base)
+        if root is None:
+            return _nothing("not allowed")
+        url = root.resolve(next_url)
+        if url is None:
+            return _nothing("foreign next link")
+        if pages_left < 1:
+            return _nothing("page limit")
+        trail = _Trail(resource_type, url, pages_left - 1, totals=False)
+        return self._gather(trail, self._transport.get(url, token, deadline), root, token, deadline)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def _root(self, base: str) -> BaseUrl | None:
+        return None if self.refusal(base) else BaseUrl.parse(base)
+
+    def _gather(self, trail: _Trail, answer: Answer, root: BaseUrl, token: str | None, deadline: float) -> Fetched:
+        """Take the first answer and follow its next links until there is none or something stands against it."""
+        while (url := trail.take(answer, root)) is not None:
+            answer = self._transport.get(url, token, deadline)
+        return trail.fetched()
+
+
+class _Trail:
+    """The pages of one search so far. Belongs to one call, hence to one thread."""
+
+    def __init__(self, resource_type: str, url: str, pages_left: int, *, totals: bool) -> None:
+        self._type = resource_type
+        self._seen = {url}
+        self._left = pages_left
+        self._totals = totals
+        self._resources: list[dict[str, Any]] = []
+        self._entries = 0
+        self._total: int | None = None
+        self._problem: str | None = None
+
+    def take(self, answer: Answer, root: BaseUrl) -> str | None:
+        """Add one page; the URL of the next one, or None at the end."""
+        page = None if answer.problem else _page(answer.document, self._type)
+        if page is None:
+            self._problem = answer.problem or "unexpected type"
+            return None
+        self._resources += page.resources
+        self._entries += page.entries
+        self._total = page.total if self._total is None else self._total
+        if page.next is None:
+            if self._totals and self._total is not None and self._entries < self._total:
+                self._problem = "truncated"
+            return None
+        return self._step(root.resolve(page.next))
+
+    def _step(self, url: str | None) -> str | None:
+        if url is None:
+            self._problem = "foreign next link"
+        elif url in self._seen:
+            self._problem = "page loop"
+        elif self._left < 1:
+            self._problem = "page limit"
+        else:
+            self._seen.add(url)
+            self._left -= 1
+            return url
+        return None
+
+    def fetched(self) -> Fetched:
+        return Fetched(tuple(self._resources), self._problem is None, self._problem)
+
+
+def _nothing(problem: str) -> Fetched:
+    return Fetched((), False, problem)
+
+
+def _is(document: Any, resource_type: str) -> bool:
+    return isinstance(document, dict) and document.get("resourceType") == resource_type
+
+
+def _fewer(url: str) -> str:
+    """The search with only the parameter that keeps it to one chart, else with only the first one."""
+    path, mark, query = url.partition("?")
+    parameters = query.split("&")
+    confining = [each for each in parameters if each.partition("=")[0].partition(":")[0] in _CONFINING]
+    return path + mark + (confining or parameters)[0]
+
+
+def _page(document: Any, resource_type: str) -> _Page | None:
+    """Read a Bundle tolerantly; None if it is no Bundle, or its entries no list."""
+    if not _is(document, "Bundle"):
+        return None
+    entries = document.get("entry") or []
+    if not isinstance(entries, list):
+        return None
+    total = document.get("total")
+    return _Page(
+        resources=[entry["resource"] for entry in entries if _matches(entry, resource_type)],
+        entries=len(entries),
+        total=total if type(total) is int else None,  # not bool
+        next=_next(document.get("link")),
+    )
+
+
+def _matches(entry: Any, resource_type: str) -> bool:
+    """Whether a Bundle entry holds a resource of this type that was searched for, not an extra."""
+    if not isinstance(entry, dict) or not _is(entry.get("resource"), resource_type):
+        return False
+    search = entry.get("search")
+    return not (isinstance(search, dict) and search.get("mode") in ("include", "outcome"))
+
+
+def _next(links: Any) -> str | None:
+    """The URL of the next page; empty if there is a next link that names none."""
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("relation") == "next":
+            url = link.get("url")
+            return url if isinstance(url, str) else ""
+    return None

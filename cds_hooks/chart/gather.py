@@ -1,0 +1,159 @@
+"""Collecting the data of one call: what the client sent, then what is missing, fetched side by side in one deadline.
+
+Each query ends as a `Source` that remembers how its data came. Four forms of a prefetch value are told apart
+(CDS Hooks 2.0, "prefetch"): supplied, null (the client looked and there is nothing), an OperationOutcome (the client
+could not read it: not asked again), absent (fetch it, or do without).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cds_hooks.chart.reading import as_list
+from cds_hooks.chart.search import Query
+
+
+class Answer(Protocol):
+    """What a FHIR client gives back; never raised, always returned."""
+
+    @property
+    def resources(self) -> Sequence[dict[str, Any]]: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
+class Reader(Protocol):
+    """A FHIR server as seen by one call. `deadline` is in seconds of time.monotonic()."""
+
+    def refusal(self, base: str) -> str | None: ...
+    def search(
+        self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str
+    ) -> Answer: ...
+    def read(self, base: str, reference: str, token: str | None, deadline: float) -> Answer: ...
+    def follow(
+        self, base: str, next_url: str, token: str | None, deadline: float, *, resource_type: str, pages_left: int
+    ) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The data of one query and how they came: supplied, null, fetched, not-in-context, failed or missing."""
+
+    how: str
+    resources: Sequence[dict[str, Any]] = ()
+    complete: bool = True
+    problem: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learnt at all."""
+        return self.how not in ("failed", "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the call may fetch: the client's FHIR server, its token, and until when."""
+
+    reader: Reader
+    base: str
+    token: str | None
+    deadline: float
+    pages: int = 5
+
+    def search(self, query: Query, path: str) -> Source:
+        answer = (
+            self.reader.read(self.base, path, self.token, self.deadline)
+            if query.reads
+            else self.reader.search(self.base, path, self.token, self.deadline, resource_type=query.type)
+        )
+        return _fetched(answer, ())
+
+    def rest(self, query: Query, first: Source, next_url: str) -> Source:
+        answer = self.reader.follow(
+            self.base, next_url, self.token, self.deadline, resource_type=query.type, pages_left=self.pages
+        )
+        found = _fetched(answer, first.resources)
+        return Source(first.how, (*first.resources, *answer.resources), found.complete, answer.problem)
+
+
+def _fetched(answer: Answer, before: Sequence[dict[str, Any]]) -> Source:
+    if answer.problem and not answer.resources and not before:
+        return Source("failed", (), False, answer.problem)
+    return Source("fetched", answer.resources, answer.complete, answer.problem)
+
+
+def gather(
+    queries: Sequence[Query],
+    prefetch: Mapping[str, Any],
+    context: Mapping[str, str],
+    server: Server | None,
+    pool: Executor,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Source]:
+    """The sources of all queries, by key; what cannot be had in time is `failed`, what cannot be asked `missing`."""
+    sources: dict[str, Source] = {}
+    pending: dict[str, Future[Source]] = {}
+    for query in queries:
+        given = _given(query, prefetch[query.key]) if query.key in prefetch else None
+        path = query.filled(context)
+        if given is not None:
+            source, next_url = given
+            sources[query.key] = source
+            if next_url and server:
+                pending[query.key] = pool.submit(server.rest, query, source, next_url)
+        elif path is None:
+            sources[query.key] = Source("not-in-context")
+        elif server is None:
+            sources[query.key] = Source("missing", (), False, "neither in the prefetch nor readable")
+        else:
+            sources[query.key] = Source("failed", (), False, "timeout")
+            pending[query.key] = pool.submit(server.search, query, path)
+    if pending and server:
+        done, _ = wait(pending.values(), timeout=max(0.0, server.deadline - clock()))
+        for key, future in pending.items():
+            if future in done:
+                sources[key] = future.result()
+            else:
+                future.cancel()
+    return sources
+
+
+def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
+    """(source, next page) of a supplied prefetch value; None when it is no value at all (then as if absent)."""
+    if value is None:
+        return Source("null"), None
+    if not isinstance(value, dict):
+        return None
+    kind = value.get("resourceType")
+    if kind == "OperationOutcome":
+        return Source("failed", (), False, "the client could not read it"), None
+    if kind == query.type:
+        return Source("supplied", (value,)), None
+    if kind != "Bundle":
+        return None
+    resources = list(_entries(value, query.type))
+    next_url = _next(value)
+    total = value.get("total")
+    entries = as_list(value.get("entry"))
+    cut = next_url is not None or (isinstance(total, int) and total > len(entries))
+    return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
+
+
+def _entries(bundle: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+    for entry in as_list(bundle.get("entry")):
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if isinstance(resource, dict) and resource.get("resourceType") == kind:
+            yield resource
+
+
+def _next(bundle: Mapping[str, Any]) -> str | None:
+    for link in as_list(bundle.get("link")):
+        if isinstance(link, dict) and link.get("relation") == "next" and isinstance(url := link.get("url"), str):
+            return url
+    return None

@@ -1,0 +1,155 @@
+"""The commands: serve, lint, test, explain, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cds_hooks import __version__
+from cds_hooks.errors import CdsHooksError
+from cds_hooks.reasoning.content import content_root
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cds-hooks")
+def main() -> None:
+    """A CDS Hooks server whose clinical content is FHIR data."""
+
+
+def _fail(error: Exception) -> None:
+    click.echo(f"cds-hooks: {error}", err=True)
+    sys.exit(1)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML file with settings.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder for what the server stores.")
+def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
+    """Start the production server. All content is checked before the port opens."""
+    from cds_hooks.lint import lint_static
+    from cds_hooks.loading import load_all
+    from cds_hooks.serving import command
+    from cds_hooks.settings import check_bind, load_settings
+    from cds_hooks.wsgi import CONFIG
+
+    if data is not None:
+        os.environ["CDS_HOOKS_DATA"] = str(data.resolve())
+    if config is not None:
+        os.environ[CONFIG] = str(config.resolve())
+    try:
+        settings = load_settings(config)
+        check_bind(settings, host)
+        for loaded in load_all():
+            for error in lint_static(loaded):
+                raise error
+    except CdsHooksError as error:
+        _fail(error)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="cds-hooks-metrics-")
+    argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)
+    click.echo(f"cds-hooks {__version__} listens on http://{host}:{port}/cds-services", err=True)
+    os.execv(argv[0], argv)  # noqa: S606 - our own argv, no shell
+
+
+@main.command()
+def lint() -> None:
+    """Check all content: FHIR, expressions, templates, evidence, and every case."""
+    from cds_hooks.lint import lint as check
+
+    try:
+        errors = list(check(content_root(), datetime.now().astimezone()))
+    except CdsHooksError as error:
+        _fail(error)
+    for found in errors:
+        click.echo(str(found))
+    click.echo(f"{len(errors)} problem(s)" if errors else "content is fine")
+    sys.exit(bool(errors))
+
+
+@main.command()
+@click.argument("plan", required=False)
+@click.option("-v", "--verbose", is_flag=True, help="Show the cases that passed, too.")
+def test(plan: str | None, verbose: bool) -> None:
+    """Play the cases of a plan (default: all plans) and show which rules they cover."""
+    from cds_hooks.cases import run_cases
+    from cds_hooks.lint import coverage
+    from cds_hooks.loading import load_plan
+    from cds_hooks.reasoning.content import plan_names
+
+    passed = failed = 0
+    try:
+        root = content_root()
+        for name in [plan] if plan else plan_names(root):
+            loaded = load_plan(root, name)
+            results = run_cases(loaded, datetime.now().astimezone())
+            for result in results:
+                passed, failed = passed + (not result.problems), failed + bool(result.problems)
+                if verbose or result.problems:
+                    click.echo(f"{'FAIL' if result.problems else 'ok  '} {result.case.file} {result.case.id}")
+                for problem in result.problems:
+                    click.echo(f"     {problem}")
+            _coverage(coverage(loaded, results))
+    except CdsHooksError as error:
+        _fail(error)
+    click.echo(f"{passed} passed, {failed} failed")
+    sys.exit(bool(failed))
+
+
+def _coverage(table: dict[str, dict[str, int]]) -> None:
+    kinds = list(next(iter(table.values())))
+    click.echo(f"{'rule':<40}" + "".join(f"{kind:>10}" for kind in kinds))
+    for rule, counts in table.items():
+        click.echo(f"{rule:<40}" + "".join(f"{counts[kind] or '-':>10}" for kind in kinds))
+
+
+@main.command()
+@click.argument("request", type=click.File("rb"))
+@click.option("--plan", help="The plan to ask (default: the first that serves the request's hook).")
+@click.option("--json", "as_json", is_flag=True, help="The whole trace as JSON.")
+@click.option("--rule", "rules", multiple=True, help="Show only this rule (may be repeated).")
+def explain(request: Any, plan: str | None, as_json: bool, rules: Sequence[str]) -> None:
+    """Say for each rule why it speaks, or why not, for a hook request in a JSON file (- for standard input)."""
+    from cds_hooks.protocol.request import parse_request
+    from cds_hooks.reasoning.trace import as_text
+    from cds_hooks.settings import load_settings
+    from cds_hooks.wsgi import build_service
+
+    try:
+        body = json.load(request)
+        service = build_service(load_settings(None))
+        offered = [entry["id"] for entry in service.discovery()["services"] if entry["hook"] == body.get("hook")]
+        wanted = [name for name in offered if plan is None or name == f"{plan}-{body.get('hook')}"]
+        hook = service.hook_of(wanted[0]) if wanted else None
+        if hook is None:
+            raise CdsHooksError("no plan serves the hook of this request")  # noqa: TRY301
+        shown = service.explain(wanted[0], parse_request(body, hook))
+    except (CdsHooksError, ValueError, AttributeError) as error:
+        _fail(error)
+    if rules:
+        shown["rules"] = [rule for rule in shown["rules"] if rule["id"] in rules]
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else as_text(shown))
+
+
+@main.command()
+@click.option("--out", default=Path("export"), show_default=True, type=click.Path(file_okay=False, path_type=Path))
+def export(out: Path) -> None:
+    """Write the content as FHIR JSON and as a FHIR package."""
+    from cds_hooks.export import export as write
+    from cds_hooks.reasoning.content import load_package, plan_names
+
+    try:
+        root = content_root()
+        for name in plan_names(root):
+            written = write(load_package(root, name), out / name)
+            click.echo(f"{len(written)} files in {out / name}")
+    except CdsHooksError as error:
+        _fail(error)

@@ -1,0 +1,81 @@
+"""What is wrong with content, beyond what stops it from loading: evidence, unused facts, rules without examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from cds_hooks.cases import Result, run_cases
+from cds_hooks.errors import ContentError
+from cds_hooks.loading import Loaded, load_plan
+from cds_hooks.reasoning.content import plan_names
+
+EVIDENCE_PARTS = ("claims", "evidence", "choices")
+KINDS = ("firing", "silent", "missing")
+
+
+def lint(root: Path, now: datetime) -> Iterator[ContentError]:
+    """All that is wrong with all plans of a content folder. A plan that does not load gives its first error."""
+    names = plan_names(root)
+    if not names:
+        yield ContentError(str(root), "plans", "there is no plan")
+    for name in names:
+        try:
+            loaded = load_plan(root, name)
+            yield from lint_static(loaded)
+            yield from lint_cases(loaded, run_cases(loaded, now))
+        except ContentError as error:
+            yield ContentError(f"plans/{name}/{error.file}", error.element, error.reason)
+
+
+def lint_static(loaded: Loaded) -> Iterator[ContentError]:
+    """What can be seen without playing a case; part of every start."""
+    yield from _evidence(loaded)
+    yield from _unused(loaded)
+
+
+def lint_cases(loaded: Loaded, results: list[Result]) -> Iterator[ContentError]:
+    """Cases that fail, and rules without a firing and a silent example."""
+    for result in results:
+        for problem in result.problems:
+            yield ContentError(result.case.file, result.case.id, problem)
+    for rule, kinds in coverage(loaded, results).items():
+        for kind in ("firing", "silent"):
+            if not kinds[kind]:
+                yield ContentError("plan.yaml", rule, f"no {kind} case")
+
+
+def coverage(loaded: Loaded, results: list[Result]) -> dict[str, dict[str, int]]:
+    """rule id → kind of case → how many cases name the rule in `about`."""
+    table = {rule.id: dict.fromkeys(KINDS, 0) for rule in loaded.plan.rules}
+    for result in results:
+        for rule in result.case.about:
+            if rule in table:
+                table[rule][result.kind(rule)] += 1
+    return table
+
+
+def _evidence(loaded: Loaded) -> Iterator[ContentError]:
+    register = loaded.package.evidence
+    known = {key: entry for part in EVIDENCE_PARTS for key, entry in register.get(part, {}).items()}
+    for rule in loaded.plan.rules:
+        for label in rule.evidence:
+            if label not in known:
+                yield ContentError("plan.yaml", f"{rule.element}.documentation", f"no evidence {label} in evidence.yaml")
+            elif known[label].get("basis") is False:
+                yield ContentError("plan.yaml", f"{rule.element}.documentation", f"{label} is not verified: no basis")
+
+
+def _unused(loaded: Loaded) -> Iterator[ContentError]:
+    plan = loaded.plan
+    used = {name for rule in plan.rules for name in rule.reads}
+    used |= {name for rule in plan.rules for group in rule.groups for condition in group.conditions
+             for name in condition.names}  # fmt: skip
+    used |= {name for fact in plan.facts.values() for name in fact.condition.names}
+    for name in plan.facts:
+        if name not in used:
+            yield ContentError("plan.yaml", f"variable {name}", "no rule, fact or template reads it")
+    for name in plan.parameters:
+        if name not in used:
+            yield ContentError("plan.yaml", f"parameter {name}", "nothing reads it")

@@ -1,0 +1,75 @@
+"""Content from disk to ready plans with their card templates. Raises ContentError at the first thing that is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cds_hooks.answer.templates import Cards
+from cds_hooks.errors import ContentError
+from cds_hooks.reasoning.compiling import compile_plan
+from cds_hooks.reasoning.content import Package, content_root, load_package, plan_names
+from cds_hooks.reasoning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A plan that can answer calls: compiled logic, templates, and the raw content they came from."""
+
+    plan: Plan
+    cards: Cards
+    package: Package
+
+
+def load_plan(root: Path, name: str, *, validate: bool = True) -> Loaded:
+    """Load one plan. `validate=False` skips the FHIR check of each resource (workers: the launcher has done it)."""
+    package = load_package(root, name, validate=validate)
+    displays = _displays(package)
+    cards = Cards(package.cards, lambda system, code: displays.get((system, code)))
+    topics = {topic for topic, _ in _topics(package.plan.get("action", ()))}
+    names = {topic: cards.facts_read(topic) for topic in topics}
+    plan = compile_plan(package, names)
+    _check_templates(cards, plan)
+    return Loaded(plan, cards, package)
+
+
+def load_all(root: Path | None = None, *, validate: bool = True) -> list[Loaded]:
+    """All plans of a content folder (default: see content_root)."""
+    root = root or content_root()
+    loaded = [load_plan(root, name, validate=validate) for name in plan_names(root)]
+    if not loaded:
+        raise ContentError(str(root), "plans", "there is no plan")
+    return loaded
+
+
+def _topics(actions: Any) -> list[tuple[str, str]]:
+    found = []
+    for action in actions:
+        if "code" in action:
+            coding = action["code"][0]["coding"][0]
+            found.append((coding["code"], action.get("id", "")))
+        else:
+            found += _topics(action.get("action", ()))
+    return found
+
+
+def _displays(package: Package) -> dict[tuple[str | None, str], str]:
+    """Names for codes that come without one: from our value sets."""
+    found: dict[tuple[str | None, str], str] = {}
+    for _, value_set in package.of_type("ValueSet"):
+        for include in value_set.get("compose", {}).get("include", ()):
+            for concept in include.get("concept", ()):
+                if concept.get("display"):
+                    found.setdefault((include.get("system"), concept["code"]), concept["display"])
+    return found
+
+
+def _check_templates(cards: Cards, plan: Plan) -> None:
+    known = {*plan.facts, *plan.parameters, *plan.inputs_of, "selected", "drafts"}
+    for rule in plan.rules:
+        topic = rule.topic["code"]
+        for name in sorted(cards.facts_read(topic) - known):
+            raise ContentError(f"cards/{plan.id}/{topic}.md.j2", f"f.{name}", "the plan has no such fact")
+    for topic in sorted(set(cards.topics) - {rule.topic["code"] for rule in plan.rules}):
+        raise ContentError(f"cards/{plan.id}/{topic}.md.j2", "", "no rule has this topic")

@@ -1,0 +1,1 @@
+"""The thought: content loading and checking, terminology, expressions, evaluation, trace."""

@@ -1,0 +1,127 @@
+"""One call's reasoning: facts on demand, gates, rules. The trace is what this object remembers afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from cds_hooks.chart.chart import Chart
+from cds_hooks.reasoning.fhirpath import NOTHING, Collection, Verdict, verdict_of
+from cds_hooks.reasoning.functions import Unknowable, raw
+from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
+from cds_hooks.reasoning.terminology import Terminology
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the hook call itself says: who asks, at which moment, with which orders."""
+
+    hook: str
+    user: str
+    selected: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of a rule: its verdict and, if a gate kept it from being asked, which one."""
+
+    rule: Rule
+    verdict: Verdict
+    gate: str | None = None
+
+
+class Evaluation:
+    """Evaluates a plan over a chart. Each fact is computed once, when first read; nothing else is touched."""
+
+    def __init__(self, plan: Plan, chart: Chart, asked: Asked, now: datetime) -> None:
+        self.plan: Final = plan
+        self.chart: Final = chart
+        self.asked: Final = asked
+        self.now: Final = now
+        self.problems: Final[Counter[str]] = Counter()
+        self.terminology: Final[Terminology] = plan.terminology
+        self.constants: Mapping[str, Any] = {
+            **plan.constants, "hook": asked.hook, "user": asked.user, "now": now.isoformat(timespec="seconds"),
+            "today": now.date().isoformat(),
+        }  # fmt: skip
+        self._values: dict[str, Collection] = {
+            "selected": Collection(list(asked.selected)),
+            "drafts": Collection(list(chart.drafts)),
+        }
+        self._gates: dict[str, Verdict] = {}
+
+    # ---- what expressions and their functions ask for
+
+    def value(self, name: str) -> Collection:
+        """A named input or fact as a collection that knows whether it is whole."""
+        known = self._values.get(name)
+        if known is not None:
+            return known
+        given = self.chart.inputs.get(name)
+        if given is not None:
+            found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
+        else:
+            found = self.plan.facts[name].condition.expression.collect(self, [])
+        self._values[name] = found
+        return found
+
+    def trouble(self, kind: str) -> None:
+        """Count a swallowed problem."""
+        self.problems[kind] += 1
+
+    def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
+        """The referenced resource; raises Unknowable when it cannot be had."""
+        resource, certain = self.chart.resolve(reference, container)
+        if not certain:
+            raise Unknowable
+        return resource
+
+    # ---- verdicts
+
+    def verdict(self, name: str) -> Verdict:
+        """The truth of a fact: for a boolean its value, for a collection whether it holds one thing."""
+        return verdict_of(self.value(name))
+
+    def known(self, name: str) -> Collection | None:
+        """The value of a name if it was read during this evaluation."""
+        return self._values.get(name)
+
+    def items(self, condition: Condition, this: list[Any]) -> list[Any] | None:
+        """The plain JSON values of an expression, None when they cannot be told."""
+        found = condition.expression.collect(self, this)
+        return [raw(item) for item in found.items] if found.complete else None
+
+    def all_of(self, conditions: Sequence[Condition]) -> Verdict:
+        """Kleene's `and` over conditions; stops at the first that is false."""
+        verdict: Verdict = True
+        for condition in conditions:
+            one = condition.expression.judge(self, [])
+            if one is False:
+                return False
+            if one is None:
+                verdict = None
+        return verdict
+
+    def gate(self, group: Group) -> Verdict:
+        """The verdict of a group's conditions, computed once."""
+        if group.id not in self._gates:
+            self._gates[group.id] = self.all_of(group.conditions)
+        return self._gates[group.id]
+
+    def findings(self) -> list[Finding]:
+        """All rules of this hook in the plan's order, each with its verdict. A closed gate leaves its rules unasked."""
+        return [self._finding(rule) for rule in self.plan.rules if self.asked.hook in rule.hooks]
+
+    def _finding(self, rule: Rule) -> Finding:
+        open_gate: Verdict = True
+        for group in rule.groups:
+            verdict = self.gate(group)
+            if verdict is False:
+                return Finding(rule, False, group.id)
+            if verdict is None:
+                open_gate = None
+        verdict = self.all_of(rule.conditions)
+        return Finding(rule, verdict if open_gate or verdict is False else None)

@@ -1,0 +1,209 @@
+"""Value sets, code systems and concept maps of the content, compiled to set look-ups; no server needed.
+
+Codes are compared by system and code. A CodeSystem resource of the content may say how codes of a system compare:
+`caseSensitive: false`, and our extensions `ignored-characters`, `hierarchy-by-prefix` (a header code stands for all
+that begin with it) and `alias` (another URI for the same system).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cds_hooks.chart.reading import as_list, codings, texts
+from cds_hooks.errors import ContentError
+
+EXTENSIONS: Final = "https://cds-hooks.example.org/fhir/StructureDefinition/"
+_LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried on
+Key = tuple[str | None, str]
+
+
+def extension_values(element: Mapping[str, Any], name: str) -> Iterator[Any]:
+    """The values of our own extension `name` on an element."""
+    for extension in element.get("extension", ()):
+        if extension.get("url") == EXTENSIONS + name:
+            yield next((value for key, value in extension.items() if key.startswith("value")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRule:
+    """How codes of one code system compare."""
+
+    fold_case: bool = False
+    ignored: str = ""
+    by_prefix: bool = False
+
+    def normal(self, code: str) -> str:
+        for character in self.ignored:
+            code = code.replace(character, "")
+        return code.upper() if self.fold_case else code
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSet:
+    """An enumerated set of codes, perhaps with header codes and with a pattern for text."""
+
+    url: str
+    title: str
+    keys: frozenset[Key]
+    prefixes: tuple[tuple[str, str], ...] = ()
+    pattern: re.Pattern[str] | None = None
+    displays: Mapping[Key, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    def reads(self, value: Any) -> str | None:
+        """The first words of a concept or string in which the pattern is found."""
+        if self.pattern is None:
+            return None
+        return next((text for text in texts(value) if self.pattern.search(text[:_LONGEST_TEXT])), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptMap:
+    """Codes replaced within their own system: (system, code) → (code, display)."""
+
+    url: str
+    targets: Mapping[Key, tuple[str, str | None]]
+
+
+class Terminology:
+    """All that the content knows about codes. Built once at start; answers `contains` and `translate`."""
+
+    def __init__(self, resources: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Compile (file, resource) pairs of CodeSystems, ValueSets and ConceptMaps; raises ContentError."""
+        by_type: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {"CodeSystem": {}, "ValueSet": {}, "ConceptMap": {}}
+        for file, resource in resources:
+            known = by_type[resource["resourceType"]]
+            if resource["url"] in known:
+                raise ContentError(file, resource["id"], f"{resource['url']} is defined twice")
+            known[resource["url"]] = (file, resource)
+        self._rules: dict[str, SystemRule] = {}
+        self._aliases: dict[str, str] = {}
+        for file, system in by_type["CodeSystem"].values():
+            self._add_system(file, system)
+        self.value_sets: dict[str, ValueSet] = {}
+        for url in by_type["ValueSet"]:
+            self._add_value_set(url, by_type["ValueSet"], ())
+        self.concept_maps = {url: self._concept_map(*pair) for url, pair in by_type["ConceptMap"].items()}
+
+    # ---- questions
+
+    def key(self, system: str | None, code: str) -> Key:
+        """The comparable form of a code."""
+        if system is not None:
+            system = self._aliases.get(system, system)
+            rule = self._rules.get(system)
+            if rule is not None:
+                code = rule.normal(code)
+        return system, code
+
+    def contains(self, value_set: ValueSet, value: Any) -> bool:
+        """Whether a CodeableConcept, Coding or code is in the set, by code or (if the set has a pattern) by text."""
+        if isinstance(value, str):
+            if any(code == value for _, code in value_set.keys):
+                return True
+        elif any(self._has(value_set, self.key(system, code)) for system, code in codings(value)):
+            return True
+        return value_set.reads(value) is not None
+
+    def _has(self, value_set: ValueSet, key: Key) -> bool:
+        if key in value_set.keys:
+            return True
+        return any(key[0] == system and key[1].startswith(prefix) for system, prefix in value_set.prefixes)
+
+    def translate(self, concept_map: ConceptMap, concept: Any) -> dict[str, Any] | None:
+        """The CodeableConcept with each code replaced in its own system; None when the map knows none of them.
+
+        Codings that the map does not know contradict the new meaning and are dropped, as is the old text.
+        """
+        found: dict[Key, dict[str, Any]] = {}
+        for coding in as_list(concept.get("coding")) if isinstance(concept, dict) else ():
+            for system, code in codings(coding):
+                target = concept_map.targets.get(self.key(system, code))
+                if target is not None:
+                    new = {"system": system, "code": target[0]}
+                    found[system, target[0]] = new | ({"display": target[1]} if target[1] else {})
+        if not found:
+            return None
+        text = next((coding["display"] for coding in found.values() if "display" in coding), None)
+        return {"coding": list(found.values())} | ({"text": text} if text else {})
+
+    # ---- compiling
+
+    def _add_system(self, file: str, resource: dict[str, Any]) -> None:
+        ignored = "".join(extension_values(resource, "ignored-characters"))
+        rule = SystemRule(
+            fold_case=resource.get("caseSensitive") is False,
+            ignored=ignored,
+            by_prefix=any(extension_values(resource, "hierarchy-by-prefix")),
+        )
+        if rule != SystemRule():
+            self._rules[resource["url"]] = rule
+        for alias in extension_values(resource, "alias"):
+            if alias in self._aliases:
+                raise ContentError(file, resource["id"], f"alias {alias} belongs to two code systems")
+            self._aliases[alias] = resource["url"]
+
+    def _add_value_set(
+        self, url: str, known: Mapping[str, tuple[str, dict[str, Any]]], above: tuple[str, ...]
+    ) -> ValueSet:
+        if url in self.value_sets:
+            return self.value_sets[url]
+        file, resource = known[url]
+        if url in above:
+            raise ContentError(file, resource["id"], "value set includes itself")
+        keys: dict[Key, str] = {}
+        prefixes: list[tuple[str, str]] = []
+        patterns = list(extension_values(resource, "text-pattern"))
+        for number, include in enumerate(resource.get("compose", {}).get("include", ())):
+            where = f"{resource['id']}.compose.include[{number}]"
+            members = include.get("valueSet", ())
+            if len(members) + ("system" in include) != 1:  # FHIR reads several as an intersection: not supported
+                raise ContentError(file, where, "an include names one code system or one value set")
+            for member in members:
+                if member not in known:
+                    raise ContentError(file, where, f"unknown value set {member}")
+                part = self._add_value_set(member, known, (*above, url))
+                keys.update({key: part.displays.get(key, "") for key in part.keys})
+                prefixes += part.prefixes
+                patterns += [part.pattern.pattern] if part.pattern else []
+            self._add_include(file, where, include, keys, prefixes)
+        if not keys and not prefixes and not patterns:
+            raise ContentError(file, resource["id"], "value set is empty")
+        try:
+            pattern = re.compile("|".join(f"(?:{text})" for text in patterns), re.IGNORECASE) if patterns else None
+        except re.error as error:
+            raise ContentError(file, f"{resource['id']}.extension", f"text pattern: {error}") from None
+        title = resource.get("title") or resource["id"]
+        compiled = ValueSet(url, title, frozenset(keys), tuple(dict.fromkeys(prefixes)), pattern, keys)
+        self.value_sets[url] = compiled
+        return compiled
+
+    def _add_include(
+        self, file: str, where: str, include: dict[str, Any], keys: dict[Key, str], prefixes: list[tuple[str, str]]
+    ) -> None:
+        system = include.get("system")
+        if system is None:
+            return
+        for concept in include.get("concept", ()):
+            keys[self.key(system, concept["code"])] = concept.get("display", "")
+        for condition in include.get("filter", ()):
+            rule = self._rules.get(system)
+            if condition.get("op") != "is-a" or rule is None or not rule.by_prefix:
+                raise ContentError(file, where, f"filter {condition.get('op')} is not supported for {system}")
+            prefixes.append((system, rule.normal(condition["value"])))
+
+    def _concept_map(self, file: str, resource: dict[str, Any]) -> ConceptMap:
+        targets: dict[Key, tuple[str, str | None]] = {}
+        for group in resource.get("group", ()):
+            if group.get("source") != group.get("target"):
+                raise ContentError(file, resource["id"], "a code is replaced within its own system only")
+            for element in group["element"]:
+                for target in element.get("target", ())[:1]:
+                    targets[self.key(group["source"], element["code"])] = (target["code"], target.get("display"))
+        return ConceptMap(resource["url"], targets)

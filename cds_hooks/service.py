@@ -1,0 +1,245 @@
+"""One hook call from end to end: the only place that knows the order of the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from cds_hooks.answer.assembly import Decision, build, decide
+from cds_hooks.answer.suggestions import Requested
+from cds_hooks.chart.chart import Chart
+from cds_hooks.chart.gather import Reader, Server, Source, gather
+from cds_hooks.chart.search import Query
+from cds_hooks.errors import CdsHooksError, Rejected
+from cds_hooks.loading import Loaded
+from cds_hooks.protocol.discovery import ServiceEntry, discovery
+from cds_hooks.protocol.feedback import FeedbackItem
+from cds_hooks.protocol.hooks import HOOKS, Hook
+from cds_hooks.protocol.request import HookRequest
+from cds_hooks.protocol.response import Card, Response
+from cds_hooks.reasoning.evaluation import Asked, Evaluation, Finding
+from cds_hooks.reasoning.plan import Plan
+from cds_hooks.reasoning.trace import trace
+
+Clock = Callable[[], datetime]
+
+
+def now_here() -> datetime:
+    """The current moment with the server's own offset: calendar days are those of its users."""
+    return datetime.now().astimezone()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of a call: the JSON body, what the log may say, the topics of the cards."""
+
+    payload: dict[str, Any]
+    log: dict[str, Any]
+    topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Everything known after the rules were asked."""
+
+    evaluation: Evaluation
+    findings: Sequence[Finding]
+    decision: Decision
+    requested: Requested
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    loaded: Loaded
+    hook: Hook
+    queries: tuple[Query, ...]
+    selecting: bool  # whether the hook names the orders that were just selected
+    entry: ServiceEntry = field(repr=False)
+
+
+class CdsService:
+    """All services of one server: each plan on each of its hooks."""
+
+    def __init__(
+        self,
+        plans: Sequence[Loaded],
+        reader: Reader | None = None,
+        *,
+        clock: Clock = now_here,
+        deadline_s: float = 2.5,
+        pages: int = 5,
+        pool: Executor | None = None,
+    ) -> None:
+        self._reader: Final = reader
+        self._clock: Final = clock
+        self._deadline_s: Final = deadline_s
+        self._pages: Final = pages
+        self._pool: Final = pool or ThreadPoolExecutor(max_workers=64, thread_name_prefix="fhir")
+        self._services: Final = {f"{loaded.plan.id}-{hook}": _offered(loaded, HOOKS[hook])
+                                 for loaded in plans for hook in loaded.plan.hooks}  # fmt: skip
+
+    # ---- what the door asks
+
+    def discovery(self) -> dict[str, Any]:
+        """The discovery body."""
+        return discovery([service.entry for service in self._services.values()])
+
+    def hook_of(self, service_id: str) -> Hook | None:
+        """The hook of a service, None if there is no such service."""
+        service = self._services.get(service_id)
+        return service.hook if service else None
+
+    def failing(self) -> dict[str, str]:
+        """What is broken; content is checked before the port opens, so nothing here yet."""
+        return {}
+
+    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...]) -> None:
+        """Feedback is checked and counted; it is not stored yet."""
+
+    def call(self, service_id: str, request: HookRequest) -> Answered:
+        """Answer a call. Raises Rejected(412) when required data can be had neither way."""
+        service = self._services[service_id]
+        started = time.perf_counter()
+        thought = self._think(service, request)
+        thought_s = time.perf_counter() - started
+        cards, broken = self._cards(service, thought)
+        return Answered(
+            Response(cards=tuple(card for _, card in cards)).payload(),
+            _log(service.loaded.plan, thought, len(cards), broken, thought_s),
+            tuple(rule for rule, _ in cards),
+        )
+
+    def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
+        """The trace of a call, as JSON."""
+        service = self._services[service_id]
+        thought = self._think(service, request)
+        summaries = {}
+        for rule in thought.decision.spoken:
+            card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.title)
+            summaries[rule.id] = card.summary
+        problems = {**thought.evaluation.chart.problems, **thought.evaluation.problems}
+        return trace(thought.evaluation, thought.findings, summaries, thought.decision.silenced, problems)
+
+    # ---- the steps
+
+    def _think(self, service: _Service, request: HookRequest) -> Thought:
+        plan = service.loaded.plan
+        server, refusal = self._server(request)
+        context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
+        given = {name: value for name, value in context.items() if value is not None}
+        sources = gather(service.queries, request.prefetch, given, server, self._pool)
+        _require(service.queries, sources, refusal)
+        reader = _reading(server) if server else None
+        chart = Chart(plan.retrieval, request.patient_id, sources, request.drafts, reader)
+        asked = Asked(request.hook, request.user_id, _selected(service, request, chart))
+        evaluation = Evaluation(plan, chart, asked, self._clock())
+        findings = evaluation.findings()
+        _require_decision(service.queries, sources, evaluation, findings)
+        requested = Requested(request.patient_id, request.user_id, request.encounter_id)
+        return Thought(evaluation, findings, decide(plan, findings, request.hook), requested)
+
+    def _server(self, request: HookRequest) -> tuple[Server | None, str | None]:
+        """Where this call may fetch, or why it may not."""
+        if request.fhir_server is None or self._reader is None:
+            return None, None
+        refusal = self._reader.refusal(request.fhir_server)
+        if refusal is not None:
+            return None, refusal
+        deadline = time.monotonic() + self._deadline_s
+        return Server(self._reader, request.fhir_server, request.token, deadline, self._pages), None
+
+    def _cards(self, service: _Service, thought: Thought) -> tuple[list[tuple[str, Card]], int]:
+        """(topic, card) of the rules that speak. A card that cannot be built is left out, counted and logged."""
+        cards, broken = [], 0
+        for rule in thought.decision.spoken:
+            try:
+                card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.title)
+            except (CdsHooksError, ValueError):  # a template or model that does not fit this chart: not a lost call
+                broken += 1
+                thought.evaluation.trouble("card")
+                continue
+            cards.append((rule.topic["code"], card))
+        return cards, broken
+
+
+def _offered(loaded: Loaded, hook: Hook) -> _Service:
+    plan = loaded.plan
+    keys = set(plan.keys_for(hook.name))
+    queries = tuple(query for query in plan.retrieval.queries if query.key in keys)
+    required = ", ".join(query.key for query in queries if query.required)
+    entry = ServiceEntry(
+        id=f"{plan.id}-{hook.name}", hook=hook, title=f"{plan.title}: {hook.name}", description=plan.description,
+        prefetch={query.key: query.template for query in queries},
+        usage_requirements=(
+            f"Needs {required}, by prefetch or from the FHIR server. Without the other keys fewer rules can be decided;"
+            " what is not known never counts as absent or safe."
+        ),
+    )  # fmt: skip
+    return _Service(loaded, hook, queries, any(row.fills == "selections" for row in hook.fields), entry)
+
+
+def _require(queries: Sequence[Query], sources: Mapping[str, Source], refusal: str | None) -> None:
+    lacking = [query.key for query in queries if query.required and not sources[query.key].known]
+    if lacking:
+        why = f"; the fhirServer may not be called: {refusal}" if refusal else ""
+        reasons = "; ".join(f"{key}: {sources[key].problem}" for key in lacking)
+        raise Rejected(
+            f"Required data could not be had, neither from the prefetch nor from the FHIR server ({reasons}){why}.",
+            status=412, code="incomplete", expression=tuple(f"prefetch.{key}" for key in lacking),
+        )  # fmt: skip
+
+
+def _require_decision(
+    queries: Sequence[Query], sources: Mapping[str, Source], evaluation: Evaluation, findings: Sequence[Finding]
+) -> None:
+    """Refuse rather than stay silent when only part of the required data came and it leaves everything open."""
+    partial = [query.key for query in queries if query.required and not sources[query.key].complete]
+    if partial and findings and all(finding.verdict is not True for finding in findings):
+        gates = {group.id: group for finding in findings for group in finding.rule.groups}
+        if any(evaluation.gate(group) is None for group in gates.values()):
+            raise Rejected(
+                f"Only part of the required data could be read, and it leaves the question open ({', '.join(partial)}).",
+                status=412, code="incomplete", expression=tuple(f"prefetch.{key}" for key in partial),
+            )  # fmt: skip
+
+
+def _selected(service: _Service, request: HookRequest, chart: Chart) -> list[dict[str, Any]]:
+    """The orders the call is about: those just selected, or all drafts on a hook that does not select."""
+    if not service.selecting:
+        return chart.drafts
+    chosen = set(request.selections)
+    return [draft for draft in chart.drafts if f"{draft.get('resourceType')}/{draft.get('id')}" in chosen]
+
+
+def _reading(server: Server) -> Callable[[str], Sequence[dict[str, Any]] | None]:
+    def read(reference: str) -> Sequence[dict[str, Any]] | None:
+        answer = server.reader.read(server.base, reference, server.token, server.deadline)
+        return None if answer.problem else answer.resources
+
+    return read
+
+
+def _log(plan: Plan, thought: Thought, cards: int, broken: int, seconds: float) -> dict[str, Any]:
+    """What the log line says of a call: counts and names of ours, nothing of the patient."""
+    verdicts = [finding.verdict for finding in thought.findings]
+    line: dict[str, Any] = {
+        "plan": plan.id, "content": plan.digest[:12], "cards": cards, "think_ms": round(seconds * 1000, 3),
+    }  # fmt: skip
+    if any(verdict is None for verdict in verdicts):
+        line["unknown"] = [finding.rule.id for finding in thought.findings if finding.verdict is None]
+    if thought.decision.silenced:
+        line["silenced"] = sorted(thought.decision.silenced)
+    if broken:
+        line["broken_cards"] = broken
+    sources = thought.evaluation.chart.sources
+    odd = {key: source.how for key, source in sources.items() if source.how not in ("supplied", "null")}
+    if odd:
+        line["inputs"] = odd
+    troubles = {**thought.evaluation.chart.problems, **thought.evaluation.problems}
+    if troubles:
+        line["troubles"] = troubles
+    return line

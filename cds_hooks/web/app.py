@@ -1,0 +1,69 @@
+"""The application: routes, errors, headers, one log line and the counters, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, BinaryIO
+
+from flask import Flask, Response, request
+from structlog.typing import FilteringBoundLogger
+
+from cds_hooks.settings import Settings
+from cds_hooks.web.body import read_body
+from cds_hooks.web.headers import Stamp, request_id
+from cds_hooks.web.log import open_log
+from cds_hooks.web.metrics import UNKNOWN, Metrics
+from cds_hooks.web.port import Service
+from cds_hooks.web.problem import register_problems
+from cds_hooks.web.routes import CALL, Door, blueprint
+from cds_hooks.web.visit import Visit, visit
+
+
+class _App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is: none here is async, and finding that out thrice per request costs time."""
+        return func
+
+
+def create_app(service: Service, settings: Settings, log_to: BinaryIO | None = None) -> Flask:
+    """Return the WSGI application for a service that is ready to be called. The log goes to standard error."""
+    app = _App("cds_hooks", static_folder=None)
+    # A redirect would lose the body, and a browser follows none after a preflight.
+    app.url_map.merge_slashes = False
+    log = open_log(settings.log, log_to)
+    metrics = Metrics()
+    register_problems(app, log)
+    app.register_blueprint(blueprint(Door(service, settings, metrics), development=settings.development))
+    _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
+    return app
+
+
+def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    """Do what every request needs: before it clock, id and body; after it headers, counters and the log line."""
+
+    @app.before_request
+    def begin() -> None:
+        environ = request.environ
+        now = Visit(request_id(environ.get("HTTP_X_REQUEST_ID")))
+        now.enter(environ)
+        # Read before anything is refused: a client that sees an early answer may stop sending, and then the rest of
+        # its body and its next request cannot be told apart on a connection that is kept.
+        now.body = read_body(environ, body_limit)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        now, environ, rule = visit(), request.environ, request.url_rule
+        method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
+        stamp(response.headers, method, environ.get("HTTP_ORIGIN"), now.request_id)
+        if method == "POST" and rule is not None and rule.endpoint == CALL:
+            metrics.called(now.service, status, seconds)
+        line = now.facts | {
+            "request_id": now.request_id,
+            "route": rule.rule if rule else UNKNOWN,
+            "service": now.service,
+            "status": status,
+            "ms": round(seconds * 1000, 3),
+        }
+        log.info("request", **line)
+        return response

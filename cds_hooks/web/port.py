@@ -1,0 +1,47 @@
+"""What the door asks of the house behind it. Whoever has these methods can be served."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from cds_hooks.protocol.feedback import FeedbackItem
+from cds_hooks.protocol.hooks import Hook
+from cds_hooks.protocol.request import HookRequest
+
+
+class Outcome(Protocol):
+    """What came of one call."""
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The JSON body of the answer: {"cards": [...]}."""
+
+    @property
+    def log(self) -> dict[str, Any]:
+        """What the log line may say: counts, timings, topics; no patient data."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topic code of each card; codes of our content, so they may become metric labels."""
+
+
+class Service(Protocol):
+    """All services of one server. Any method may raise Rejected; it must be safe to call from several threads."""
+
+    def discovery(self) -> dict[str, Any]:
+        """Return the discovery body. Asked once, at start."""
+
+    def hook_of(self, service_id: str) -> Hook | None:
+        """Return the hook that this service is for, or None if there is no such service."""
+
+    def call(self, service_id: str, request: HookRequest) -> Outcome:
+        """Answer a call; raise Rejected(412) if required data can be had neither way."""
+
+    def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
+        """Return the trace of a call, JSON-ready."""
+
+    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...]) -> None:
+        """Take feedback; the same twice, and feedback about unknown cards, is no error."""
+
+    def failing(self) -> dict[str, str]:
+        """Return what is broken: name -> reason, in words free of patient data. Empty: ready."""

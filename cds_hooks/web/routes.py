@@ -1,0 +1,131 @@
+"""The routes. Each translates a request into one call of the service behind the door, and its result into JSON."""
+
+from __future__ import annotations
+
+import orjson
+from flask import Blueprint, Response, request
+
+from cds_hooks.errors import Rejected
+from cds_hooks.protocol.feedback import parse_feedback
+from cds_hooks.protocol.hooks import Hook
+from cds_hooks.protocol.request import HookRequest, parse_request
+from cds_hooks.settings import Settings
+from cds_hooks.web.body import dump_json, parse_json
+from cds_hooks.web.metrics import MEDIA_TYPE, Metrics
+from cds_hooks.web.port import Service
+from cds_hooks.web.problem import problem
+from cds_hooks.web.visit import Visit, visit
+
+#: Name of the blueprint, and of the endpoint of a call within the app.
+NAME = "cds"
+CALL = "cds.call"
+
+
+class Door:
+    """The views, with what they need: the service, the settings, the counters."""
+
+    def __init__(self, service: Service, settings: Settings, metrics: Metrics) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._discovery = dump_json(service.discovery())
+        self._front = dump_json(_front_page(settings))
+
+    def discovery(self) -> Response:
+        """GET /cds-services."""
+        return _json(self._discovery)
+
+    def call(self, service_id: str) -> Response:
+        """POST /cds-services/<id>: 200 with cards, perhaps none."""
+        now = visit()
+        outcome = self._service.call(service_id, self._hook_request(service_id, now))
+        now.facts.update(outcome.log)
+        if outcome.topics:
+            self._metrics.answered(service_id, outcome.topics)
+        return _json(dump_json(outcome.payload))
+
+    def explain(self, service_id: str) -> Response:
+        """POST /explain/<id>: the trace of the call in the body. In development only."""
+        trace = self._service.explain(service_id, self._hook_request(service_id, visit()))
+        return _json(orjson.dumps(trace, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+    def feedback(self, service_id: str) -> Response:
+        """POST /cds-services/<id>/feedback: 200 with an empty object, whether the cards are known or not."""
+        now = visit()
+        self._hook(service_id, now)
+        items = parse_feedback(parse_json(request.environ, now.body))
+        self._service.feedback(service_id, items)
+        self._metrics.reported(service_id, (item.outcome for item in items))
+        now.facts["items"] = len(items)
+        return _json(b"{}")
+
+    def front(self) -> Response:
+        """GET /: where to look."""
+        return _json(self._front)
+
+    def live(self) -> Response:
+        """GET /health/live: the process answers."""
+        return _json(b'{"status":"live"}')
+
+    def ready(self) -> Response:
+        """GET /health/ready: 503 with one issue for each part that is broken."""
+        failing = self._service.failing()
+        if failing:
+            return problem(503, "transient", *(f"Not ready: {name}: {reason}" for name, reason in failing.items()))
+        return _json(b'{"status":"ready"}')
+
+    def scrape(self) -> Response:
+        """GET /metrics."""
+        return Response(self._metrics.scrape(), content_type=MEDIA_TYPE)
+
+    def _hook(self, service_id: str, now: Visit) -> Hook:
+        hook = self._service.hook_of(service_id)
+        if hook is None:
+            raise Rejected(
+                "There is no service with this id; GET /cds-services lists the services.", status=404, code="not-found"
+            )
+        now.service = service_id  # from here on it is a name of ours
+        return hook
+
+    def _hook_request(self, service_id: str, now: Visit) -> HookRequest:
+        hook = self._hook(service_id, now)
+        hook_request = parse_request(parse_json(request.environ, now.body), hook, now.body)
+        if hook_request.problems:
+            self._metrics.tolerated(hook_request.problems)
+            now.facts["problems"] = hook_request.problems
+        return hook_request
+
+
+def blueprint(door: Door, *, development: bool) -> Blueprint:
+    """Return the routes of the door. Those with a doubled slash serve clients that append "/id" to "cds-services/"."""
+    routes = Blueprint(NAME, __name__)
+    get, post = ["GET"], ["POST"]
+    for path in ("/cds-services", "/cds-services/"):
+        routes.add_url_rule(path, "discovery", door.discovery, methods=get)
+    for path in ("/cds-services/<service_id>", "/cds-services//<service_id>"):
+        routes.add_url_rule(path, "call", door.call, methods=post)
+        routes.add_url_rule(f"{path}/feedback", "feedback", door.feedback, methods=post)
+    if development:
+        routes.add_url_rule("/explain/<service_id>", "explain", door.explain, methods=post)
+    routes.add_url_rule("/", "front", door.front, methods=get)
+    routes.add_url_rule("/health/live", "live", door.live, methods=get)
+    routes.add_url_rule("/health/ready", "ready", door.ready, methods=get)
+    routes.add_url_rule("/metrics", "metrics", door.scrape, methods=get)
+    return routes
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, content_type="application/json")
+
+
+def _front_page(settings: Settings) -> dict[str, str]:
+    base = settings.public_url or ""
+    pages = {
+        "what": "A CDS Hooks server. EHRs call it; this page only tells where.",
+        "discovery": f"{base}/cds-services",
+        "call": f"{base}/cds-services/{{id}}",
+        "feedback": f"{base}/cds-services/{{id}}/feedback",
+        "ready": f"{base}/health/ready",
+        "metrics": f"{base}/metrics",
+        "specification": "https://cds-hooks.hl7.org/2.0/",
+    }
+    return pages | ({"explain": f"{base}/explain/{{id}}"} if settings.development else {})

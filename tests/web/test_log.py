@@ -1,0 +1,118 @@
+"""One line per request, and nothing in it that belongs to a patient or lets one in."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from made_up import Answer, FakeService, call_body
+
+from cds_hooks.web.log import frames, open_log
+
+Lines = Callable[[], list[dict[str, Any]]]
+PATH = "/cds-services/made-up-patient-view"
+
+
+def test_a_call(client: FlaskClient, service: FakeService, lines: Lines) -> None:
+    service.answer = Answer(log={"cards": 2, "topics": ["t"], "status": "not this one"})
+    client.post(PATH, json=call_body(prefetch=None), headers={"X-Request-ID": "abc"})
+    (line,) = lines()
+    assert line.pop("ms") >= 0
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "request_id": "abc",
+        "route": "/cds-services/<service_id>",
+        "service": "made-up-patient-view",
+        "status": 200,
+        "cards": 2,
+        "topics": ["t"],
+        "problems": ["prefetch is null, taken as absent"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/cds-services?secret=1", "/cds-services", 200),
+        ("GET", "/secret-page?secret=1", "unknown", 404),
+        ("POST", "/cds-services/secret-service", "/cds-services/<service_id>", 404),
+        ("PUT", "/cds-services/secret-service", "unknown", 405),
+        ("POST", PATH, "/cds-services/<service_id>", 400),
+        ("OPTIONS", PATH, "/cds-services/<service_id>", 200),
+    ],
+)
+def test_every_request_has_its_line(
+    client: FlaskClient, lines: Lines, method: str, path: str, route: str, status: int
+) -> None:
+    client.open(path, method=method, data=b'{"secret": 1}' if method == "POST" else None)
+    (line,) = lines()
+    assert (line["route"], line["status"]) == (route, status)
+    assert "secret" not in str(line)
+
+
+@pytest.mark.parametrize("error", [None, KeyError("secret"), RecursionError("secret")])
+def test_no_line_tells_on_the_patient(
+    client: FlaskClient, service: FakeService, log: io.BytesIO, error: Exception | None
+) -> None:
+    if error:
+        service.answer = error
+    body = call_body(
+        fhirServer="http://127.0.0.1/secret",
+        prefetch={"patient": {"resourceType": "Patient", "id": "secret-patient"}},
+        fhirAuthorization={
+            "access_token": "secret-token",
+            "token_type": "Bearer",
+            "expires_in": 1,
+            "scope": "secret",
+            "subject": "secret",
+        },
+    )
+    client.post(f"{PATH}?q=secret", json=body, headers={"Authorization": "Bearer secret", "X-Request-ID": "<secret>"})
+    client.post(PATH, json={**body, "hookInstance": "secret"})
+    assert len(log.getvalue().splitlines()) == (3 if error else 2)
+    assert b"secret" not in log.getvalue()
+
+
+def test_a_failure_is_logged_with_its_places(client: FlaskClient, service: FakeService, lines: Lines) -> None:
+    service.answer = ValueError("secret")
+    response = client.post(PATH, json=call_body())
+    failure, line = lines()
+    assert (failure["event"], failure["level"], line["status"]) == ("failure", "error", 500)
+    assert failure["request_id"] == line["request_id"] == response.headers["X-Request-ID"]
+    assert failure["trace"][0] == "ValueError"
+    assert any("made_up.py" in place and place.endswith(" in call") for place in failure["trace"])
+
+
+def test_a_refusal_is_logged_with_its_reason(client: FlaskClient, lines: Lines) -> None:
+    client.post(PATH, json=call_body(hookInstance="x"))
+    assert lines()[0]["refused"] == "hookInstance must be a UUID."
+
+
+def test_causes_are_told_without_their_messages() -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("secret")
+        except KeyError as error:
+            raise ValueError("secret") from error
+
+    with pytest.raises(ValueError, match="secret") as caught:
+        fail()
+    told = frames(caught.value)
+    assert [word for word in told if word.endswith("Error")] == ["ValueError", "KeyError"]
+    assert "secret" not in "".join(told)
+
+
+def test_off_is_silent(make_app: Callable[..., Flask], lines: Lines) -> None:
+    make_app(log="off").test_client().get("/")
+    assert lines() == []
+
+
+def test_levels() -> None:
+    stream = io.BytesIO()
+    open_log("json", stream).debug("x")
+    open_log("off", stream).error("x")
+    assert stream.getvalue() == b""
