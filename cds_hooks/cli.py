@@ -130,7 +130,7 @@ def explain(request: Any, plan: str | None, as_json: bool, rules: Sequence[str])
         wanted = [name for name in offered if plan is None or name == f"{plan}-{body.get('hook')}"]
         hook = service.hook_of(wanted[0]) if wanted else None
         if hook is None:
-            raise CdsHooksError("no plan serves the hook of this request")  # noqa: TRY301
+            raise CdsHooksError("no plan serves the hook of this request")
         shown = service.explain(wanted[0], parse_request(body, hook))
     except (CdsHooksError, ValueError, AttributeError) as error:
         _fail(error)

@@ -11,6 +11,8 @@ from typing import Any
 
 from cds_hooks.reasoning.content import Package
 
+_INDEXED = ("resourceType", "id", "url", "version")
+
 
 def resources(package: Package) -> Iterator[dict[str, Any]]:
     """All FHIR resources of a plan."""
@@ -43,7 +45,7 @@ def _package(package: Package, files: dict[str, dict[str, Any]], archive: Path) 
         "title": package.plan.get("title", package.name), "url": package.plan["url"].rsplit("/", 2)[0],
     }  # fmt: skip
     index = {"index-version": 1, "files": [
-        {"filename": name, **{key: resource[key] for key in ("resourceType", "id", "url", "version") if key in resource}}
+        {"filename": name, **{key: resource[key] for key in _INDEXED if key in resource}}
         for name, resource in files.items()
     ]}  # fmt: skip
     with tarfile.open(archive, "w:gz") as tar:

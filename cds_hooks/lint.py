@@ -60,11 +60,12 @@ def _evidence(loaded: Loaded) -> Iterator[ContentError]:
     register = loaded.package.evidence
     known = {key: entry for part in EVIDENCE_PARTS for key, entry in register.get(part, {}).items()}
     for rule in loaded.plan.rules:
+        where = f"{rule.element}.documentation"
         for label in rule.evidence:
             if label not in known:
-                yield ContentError("plan.yaml", f"{rule.element}.documentation", f"no evidence {label} in evidence.yaml")
+                yield ContentError("plan.yaml", where, f"no evidence {label} in evidence.yaml")
             elif known[label].get("basis") is False:
-                yield ContentError("plan.yaml", f"{rule.element}.documentation", f"{label} is not verified: no basis")
+                yield ContentError("plan.yaml", where, f"{label} is not verified: no basis")
 
 
 def _unused(loaded: Loaded) -> Iterator[ContentError]:

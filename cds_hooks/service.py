@@ -155,9 +155,10 @@ class CdsService:
     def _cards(self, service: _Service, thought: Thought) -> tuple[list[tuple[str, Card]], int]:
         """(topic, card) of the rules that speak. A card that cannot be built is left out, counted and logged."""
         cards, broken = [], 0
+        templates, label = service.loaded.cards, service.loaded.plan.title
         for rule in thought.decision.spoken:
             try:
-                card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.title)
+                card = build(rule, thought.evaluation, templates, thought.requested, label)
             except (CdsHooksError, ValueError):  # a template or model that does not fit this chart: not a lost call
                 broken += 1
                 thought.evaluation.trouble("card")
@@ -202,7 +203,7 @@ def _require_decision(
         gates = {group.id: group for finding in findings for group in finding.rule.groups}
         if any(evaluation.gate(group) is None for group in gates.values()):
             raise Rejected(
-                f"Only part of the required data could be read, and it leaves the question open ({', '.join(partial)}).",
+                f"Only part of the required data could be read, which leaves the question open: {', '.join(partial)}.",
                 status=412, code="incomplete", expression=tuple(f"prefetch.{key}" for key in partial),
             )  # fmt: skip
 

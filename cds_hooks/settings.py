@@ -49,7 +49,7 @@ class Server(_Section):
     """The processes: `threads` per worker; a body of more than `body_limit` bytes is refused with 413."""
 
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    threads: Annotated[int, Field(ge=1, le=256)] = 8
+    threads: Annotated[int, Field(ge=1, le=256)] = 16
     body_limit: Positive = 10_000_000
 
 

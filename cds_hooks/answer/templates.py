@@ -61,11 +61,10 @@ class Cards:
     def _environment(self, finalize: Callable[[Any], Any]) -> ImmutableSandboxedEnvironment:
         environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(self.folder), undefined=StrictUndefined, finalize=finalize,
-            trim_blocks=True, lstrip_blocks=True, autoescape=False,  # noqa: S701 - Markdown: `finalize` escapes
+            trim_blocks=True, lstrip_blocks=True, autoescape=False,
         )  # fmt: skip
         environment.filters.update({
-            "day": lambda value: dates.day(done_at(value) if isinstance(value, dict) and "resourceType" in value else value),
-            "words": self.words, "names": self.names,
+            "day": lambda value: dates.day(_when(value)), "words": self.words, "names": self.names,
         })  # fmt: skip
         return environment
 
@@ -87,7 +86,7 @@ class Cards:
         return path.read_text(encoding="utf-8")
 
     def facts_read(self, topic: str) -> frozenset[str]:
-        """The facts (`f.name`) that the templates of a topic read, includes and macros counted in."""
+        """The facts (`f.name`) that the templates of a topic read, those of its includes counted in."""
         found: set[str] = set()
         seen: set[str] = set()
         todo = [topic, *(["_footer"] if (self.folder / FOOTER).exists() else [])]
@@ -102,9 +101,8 @@ class Cards:
                 raise ContentError(name + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error)) from None
             found |= {node.attr for node in tree.find_all(nodes.Getattr)
                       if isinstance(node.node, nodes.Name) and node.node.name == "f"}  # fmt: skip
-            for kind in (nodes.Include, nodes.Import, nodes.FromImport):
-                todo += [node.template.value.removesuffix(SUFFIX) for node in tree.find_all(kind)
-                         if isinstance(node.template, nodes.Const)]  # fmt: skip
+            todo += [node.template.value.removesuffix(SUFFIX) for node in tree.find_all(nodes.Include)
+                     if isinstance(node.template, nodes.Const)]  # fmt: skip
         return frozenset(found)
 
     def render(self, topic: str, context: Mapping[str, Any]) -> tuple[str, str]:
@@ -136,6 +134,11 @@ class Cards:
         return ", ".join(dict.fromkeys(plain(name) for name in found))
 
 
+def _when(value: Any) -> Any:
+    """The date of a resource's event; a date as it is."""
+    return done_at(value) if isinstance(value, dict) and "resourceType" in value else value
+
+
 def _tidied(text: str) -> str:
     """Lines without trailing blanks, at most one empty line in a row."""
     lines = [line.rstrip() for line in text.strip().splitlines()]
@@ -146,6 +149,6 @@ def clock(today: date) -> dict[str, Callable[[Any], Any]]:
     """Template functions that depend on the day of the call."""
 
     def months_since(value: Any) -> int | None:
-        return dates.whole_months(dates.day(done_at(value) if isinstance(value, dict) and "resourceType" in value else value), today)
+        return dates.whole_months(dates.day(_when(value)), today)
 
     return {"months_since": months_since}

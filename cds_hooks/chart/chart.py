@@ -144,7 +144,7 @@ class Chart:
 
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:
         """Whether the resource is this patient's; others are dropped and counted (servers do send them)."""
-        reference = (resource.get("subject") or resource.get("patient") or {})
+        reference = resource.get("subject") or resource.get("patient") or {}
         if isinstance(reference, dict) and reference.get("reference") == self._patient:
             return True
         subject = subject_of(resource)
@@ -166,11 +166,11 @@ class Chart:
         if name in self._index:
             return self._index[name], True
         if name not in self._read:
-            found = self._reader(name) if self._reader else None
-            if found is None:
+            answer = self._reader(name) if self._reader else None
+            if answer is None:
                 self.problems["unresolved-reference"] += 1
                 return None, False
-            self._read[name] = next((item for item in found if self._readable(item, name)), None)
+            self._read[name] = next((item for item in answer if self._readable(item, name)), None)
         return self._read[name], True
 
     def _readable(self, resource: dict[str, Any], name: str) -> bool:

@@ -163,7 +163,8 @@ class _Trail:
             return None
         self._resources += page.resources
         self._entries += page.entries
-        self._total = page.total if self._total is None else self._total
+        # The count may change between pages; the page read last says it best.
+        self._total = self._total if page.total is None else page.total
         if page.next is None:
             if self._totals and self._total is not None and self._entries < self._total:
                 self._problem = "truncated"

@@ -14,7 +14,15 @@ from cds_hooks.reasoning import steps
 from cds_hooks.reasoning.content import Package
 from cds_hooks.reasoning.fhirpath import Compiler, ExpressionError, names_in, parse
 from cds_hooks.reasoning.plan import (
-    INDICATORS, Change, Condition, DynamicValue, Fact, Group, Plan, Rule, Suggestion,
+    INDICATORS,
+    Change,
+    Condition,
+    DynamicValue,
+    Fact,
+    Group,
+    Plan,
+    Rule,
+    Suggestion,
 )  # fmt: skip
 from cds_hooks.reasoning.terminology import EXTENSIONS, Terminology, extension_values
 
@@ -36,7 +44,7 @@ class _Compilation:
         self.template_names = template_names
         kinds = ("CodeSystem", "ValueSet", "ConceptMap")
         self.terminology = Terminology(pair for kind in kinds for pair in package.of_type(kind))
-        self.activities = {resource["url"]: (file, resource) for file, resource in package.of_type("ActivityDefinition")}
+        self.activities = {pair[1]["url"]: pair for pair in package.of_type("ActivityDefinition")}
         self.queries, self.selections = self._library()
         self.parameters, self.parameter_types = self._parameters()
         self.constants = self._constants()
@@ -95,7 +103,8 @@ class _Compilation:
             if names.count(selection.name) > 1:
                 raise ContentError("library.yaml", where, f"the name {selection.name} is used twice")
             if asked.count(selection.type) != 1:
-                raise ContentError("library.yaml", where, f"{selection.type} needs exactly one entry with a limit: what to ask for")
+                reason = f"{selection.type} needs exactly one entry with a limit: what to ask for"
+                raise ContentError("library.yaml", where, reason)
         return queries, selections
 
     def _query(self, where: str, name: str, requirement: dict[str, Any], filters: list[dict[str, Any]]) -> Query:
@@ -203,7 +212,8 @@ class _Compilation:
             if "code" in action:
                 yield self._rule(action, element, groups)
                 continue
-            group = Group(action["id"], self._conditions(action, element), action.get("selectionBehavior") == "at-most-one")
+            one = action.get("selectionBehavior") == "at-most-one"
+            group = Group(action["id"], self._conditions(action, element), one)
             yield from self._descend(action.get("action", ()), f"{element}.action", (*groups, group))
 
     def _conditions(
@@ -263,15 +273,17 @@ class _Compilation:
         target_source = next(extension_values(action, "target"), None)
         if (kind == "create") == (target_source is not None):
             raise ContentError("plan.yaml", element, "update and remove need a target, create has none")
-        target = self._condition("plan.yaml", f"{element}.target", target_source, frozenset()) if target_source else None
-        this = steps.infer(parse(target.text), self.types, frozenset()) if target else frozenset()
-        activity, values = None, ()
+        target = self._condition("plan.yaml", f"{element}.target", target_source, steps.ANY) if target_source else None
+        this = steps.infer(parse(target.text), self.types, steps.ANY) if target else steps.ANY
+        activity: dict[str, Any] | None = None
+        values: tuple[DynamicValue, ...] = ()
         if "definitionCanonical" in action:
             activity, values = self._activity(element, action["definitionCanonical"], this)
         elif kind == "create":
             raise ContentError("plan.yaml", element, "create needs a definitionCanonical")
         own = self._values("plan.yaml", element, action.get("dynamicValue", ()), this, activity)
-        return Change(kind, action["title"], self._conditions(action, element), target, activity, (*values, *own), element)
+        conditions = self._conditions(action, element)
+        return Change(kind, action["title"], conditions, target, activity, (*values, *own), element)
 
     def _activity(
         self, element: str, url: str, this: steps.Types
@@ -303,8 +315,8 @@ class _Compilation:
     def _quiet(self) -> Iterator[tuple[str, str]]:
         for extension in self.package.plan.get("extension", ()):
             if extension.get("url") == EXTENSIONS + "quiet":
-                parts = {part["url"]: next(v for k, v in part.items() if k.startswith("value")) for part in extension["extension"]}
-                yield parts["hook"], INDICATORS[parts["below"]]
+                parts = {part["url"]: part for part in extension["extension"]}
+                yield parts["hook"]["valueString"], INDICATORS[parts["below"]["valueCode"]]
 
 
 def _names_of(suggestion: Suggestion) -> Iterator[str]:

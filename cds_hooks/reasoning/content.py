@@ -64,7 +64,7 @@ def load_package(root: Path, name: str, *, validate: bool = True) -> Package:
     plan = _only(folder / "plan.yaml")
     library = _only(folder / "library.yaml")
     pairs = [(str(path.relative_to(folder)), resource) for path in _files(folder) for resource in _documents(path)]
-    common = {key: plan[key] for key in _COMMON if key in plan}
+    common: dict[str, Any] = {key: plan[key] for key in _COMMON if key in plan}
     for file, resource in (("plan.yaml", plan), ("library.yaml", library), *pairs):
         _complete(file, resource, common)
         if validate:
@@ -87,7 +87,7 @@ _Loader.yaml_implicit_resolvers = {
             if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }  # fmt: skip
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf")
 )
 
@@ -108,7 +108,7 @@ def read_yaml(path: Path) -> list[Any]:
     """All documents of a YAML file; raises ContentError with line and reason."""
     try:
         with path.open(encoding="utf-8") as stream:
-            return [document for document in yaml.load_all(stream, _Loader) if document is not None]  # noqa: S506
+            return [document for document in yaml.load_all(stream, _Loader) if document is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""

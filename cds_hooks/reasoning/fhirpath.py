@@ -1,9 +1,9 @@
 """FHIRPath with a third truth value: known true, known false, unknown.
 
 fhirpathpy parses and evaluates; this layer owns what must know whether data are *known*: `and`, `or`, `xor`,
-`implies`, `not()`, `iif()`, `exists()`, `empty()`, `where()`, `all()`, `intersect()`, `|` and plain steps from a named input. They
-combine verdicts after Kleene, so that a missing input makes an expression unknown only when it could change the
-result. Everything below them is a leaf that fhirpathpy evaluates as it is.
+`implies`, `not()`, `iif()`, `exists()`, `empty()`, `where()`, `all()`, `intersect()`, `|` and plain steps from a named
+input. They combine verdicts after Kleene, so that a missing input makes an expression unknown only when it could
+change the result. Everything below them is a leaf that fhirpathpy evaluates as it is.
 
 An expression is parsed strictly to its end at start: fhirpathpy alone would accept `active = true garbage`.
 """
@@ -127,7 +127,7 @@ class Leaf(_Items):
 
 @dataclass(frozen=True, slots=True)
 class Step(_Items):
-    """A step (`.code`, `.first()`) from another expression. Plain elements may be read from an incomplete collection."""
+    """A step (`.code`, `.first()`) from another expression; plain elements may be read of what is incomplete."""
 
     source: Expression
     node: Node
@@ -295,7 +295,7 @@ def _evaluate(env: Environment, data: list[Any], this: list[Any], node: Node, na
 
 
 class _Strict(ErrorListener):  # type: ignore[misc]
-    def syntaxError(self, recognizer: Any, symbol: Any, line: int, column: int, msg: str, e: Any) -> None:  # noqa: N802
+    def syntaxError(self, recognizer: Any, symbol: Any, line: int, column: int, msg: str, e: Any) -> None:
         raise ExpressionError(f"syntax error at line {line}, column {column + 1}: {msg}")
 
 

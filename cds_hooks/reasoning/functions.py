@@ -7,7 +7,7 @@ and gives a collection; an empty collection means "cannot tell".
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from fhirpathpy.engine.nodes import ResourceNode
@@ -27,7 +27,7 @@ class Call(Protocol):
         """The referenced resource; raises Unknowable when it cannot be had, None when there is none."""
 
 
-class Unknowable(Exception):  # noqa: N818 - a verdict, not an error
+class Unknowable(Exception):
     """Raised inside an expression when data it needs cannot be had: the expression is unknown."""
 
 
@@ -60,7 +60,7 @@ def _after(ctx: dict[str, Any], data: list[Any], other: list[Any]) -> list[Any]:
     if not data or not other:
         return []
     call: Call = ctx["call"]
-    answer = dates.after(raw(data[0]), raw(other[0]), call.now.tzinfo or dates.UTC)
+    answer = dates.after(raw(data[0]), raw(other[0]), call.now.tzinfo or UTC)
     return [] if answer is None else [answer]
 
 
@@ -73,7 +73,7 @@ def _latest(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
     call: Call = ctx["call"]
 
     def moment(item: Any) -> float:
-        found = dates.span_of(done_at(raw(item)), call.now.tzinfo or dates.UTC)
+        found = dates.span_of(done_at(raw(item)), call.now.tzinfo or UTC)
         return found[0].timestamp() if found else float("-inf")
 
     return [max(data, key=moment)] if data else []

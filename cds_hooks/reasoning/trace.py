@@ -108,7 +108,8 @@ def _value(found: Collection) -> Any:
 
 def _item(item: Any) -> Any:
     if isinstance(item, dict):
-        return name_of(item) or "/".join(str(item.get(key)) for key in ("system", "code") if item.get(key)) or "(object)"
+        code = "/".join(str(item[key]) for key in ("system", "code") if item.get(key))
+        return name_of(item) or code or "(object)"
     return item
 
 
