@@ -108,7 +108,7 @@ class CdsService:
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
         return Answered(
-            Response(cards=tuple(card for _, card in cards)).payload(),
+            Response(cards=tuple(card for _, card in cards)).payload() if cards else {"cards": []},
             _log(service.loaded.plan, thought, len(cards), broken, thought_s),
             tuple(rule for rule, _ in cards),
         )

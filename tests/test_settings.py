@@ -31,7 +31,7 @@ def test_defaults(tmp_path: Path) -> None:
     settings = load_settings(None)
     assert settings.model_dump() == {
         "public_url": None,
-        "server": {"workers": 2, "threads": 8, "body_limit": 10_000_000},
+        "server": {"workers": 2, "threads": 16, "body_limit": 10_000_000},
         "fhir": {"deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "allowed": ()},
         "cors": {"origins": ("*",)},
         "development": True,

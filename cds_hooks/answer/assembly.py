@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from cds_hooks.answer.suggestions import Requested, actions_of
 from cds_hooks.answer.templates import Cards, Words, clock
-from cds_hooks.protocol.response import Card
+from cds_hooks.protocol.response import Card, Coding, Source
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
 from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.plan import LEVELS, Plan, Rule
@@ -108,7 +109,18 @@ def build(
                                 **({"isRecommended": True} if suggestion.recommended else {})})  # fmt: skip
     return Card.model_validate({
         "uuid": str(today_uuid()), "summary": summary, "detail": detail, "indicator": rule.indicator,
-        "source": {"label": label, "topic": dict(rule.topic)},
-        "overrideReasons": [dict(reason) for reason in evaluation.plan.override_reasons] or None,
+        "source": _source(label, *(rule.topic.get(key) for key in ("system", "code", "display"))),
+        "overrideReasons": _reasons(*(tuple(reason.items()) for reason in evaluation.plan.override_reasons)),
         **({"suggestions": suggestions, "selectionBehavior": rule.selection_behavior} if suggestions else {}),
     })  # fmt: skip
+
+
+@lru_cache(maxsize=1000)
+def _source(label: str, system: str, code: str, display: str | None) -> Source:
+    """The same for every card of a topic, so built and checked once."""
+    return Source(label=label, topic=Coding(system=system, code=code, display=display))
+
+
+@lru_cache(maxsize=100)
+def _reasons(*reasons: tuple[tuple[str, str], ...]) -> tuple[Coding, ...] | None:
+    return tuple(Coding.model_validate(dict(reason)) for reason in reasons) or None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cds_hooks.chart.reading import as_list, codings, name_of
-from cds_hooks.protocol.response import prune
+from cds_hooks.protocol.response import pruned
 from cds_hooks.reasoning.evaluation import Evaluation
 from cds_hooks.reasoning.plan import Change, DynamicValue, Suggestion
 
@@ -85,8 +85,7 @@ def _create(change: Change, evaluation: Evaluation, requested: Requested, taken:
         resource["code"] = _in_order_system(activity["code"], evaluation.asked.selected)
     if not _apply(change.values, evaluation, resource, []):
         return None
-    pruned: dict[str, Any] = prune(resource)
-    return pruned
+    return pruned(resource)
 
 
 def _free_id(kind: str, identity: str, evaluation: Evaluation, taken: set[str]) -> str:
@@ -110,8 +109,7 @@ def _update(change: Change, evaluation: Evaluation, target: dict[str, Any]) -> d
     resource = copy.deepcopy(target)
     if not _apply(change.values, evaluation, resource, [target]):
         return None
-    pruned: dict[str, Any] = prune(resource)
-    return pruned
+    return pruned(resource)
 
 
 def _apply(

@@ -16,6 +16,8 @@ from cds_hooks.chart.reading import as_list, codings, local_reference, name_of, 
 from cds_hooks.chart.search import Query
 
 Key = tuple[str | None, str]
+#: Codes remembered per path with the selections they belong to; bounded, because callers choose the codes.
+_MEMO: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class _Table:
     by_code: dict[Key, list[int]] = field(default_factory=dict)
     by_prefix: list[tuple[str, str, int]] = field(default_factory=list)
     by_words: list[tuple[Callable[[Any], str | None], int]] = field(default_factory=list)
+    memo: dict[Key, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, number: int, selection: Selection) -> None:
         for key in selection.keys:
@@ -46,21 +49,32 @@ class _Table:
         if selection.reads:
             self.by_words.append((selection.reads, number))
 
-    def matches(self, resource: dict[str, Any], key_of: Callable[[str | None, str], Key]) -> set[int]:
+    def matches(self, resource: dict[str, Any], key_of: Callable[[str | None, str], Key]) -> Iterable[int]:
+        """The numbers of the selections that the resource belongs to, each once."""
         value = resource.get(self.path)
         values = as_list(value) if value is not None else values_at(resource, self.path)
-        found: set[int] = set()
+        found: tuple[int, ...] = ()
+        remembered = self.memo.get
         for concept in values:
-            for system, code in codings(concept):
-                key = key_of(system, code)
-                hit = self.by_code.get(key)
+            for pair in codings(concept):
+                hit = remembered(pair)
+                if hit is None:
+                    hit = self._hit(pair, key_of)
                 if hit:
-                    found.update(hit)
-                for prefixed, prefix, number in self.by_prefix:
-                    if prefixed == key[0] and key[1].startswith(prefix):
-                        found.add(number)
-            found.update(number for reads, number in self.by_words if number not in found and reads(concept))
-        return found
+                    found += hit
+            if self.by_words:
+                found += tuple(number for reads, number in self.by_words if number not in found and reads(concept))
+        return found if len(found) < 2 else dict.fromkeys(found)
+
+    def _hit(self, pair: Key, key_of: Callable[[str | None, str], Key]) -> tuple[int, ...]:
+        """Look a code up once; charts repeat the same codes, and most are of no interest."""
+        system, code = key_of(*pair)
+        found = list(self.by_code.get((system, code), ()))
+        found += [number for other, prefix, number in self.by_prefix if other == system and code.startswith(prefix)]
+        if len(self.memo) >= _MEMO:
+            self.memo.clear()
+        self.memo[pair] = hit = tuple(dict.fromkeys(found))
+        return hit
 
 
 class Retrieval:
@@ -78,7 +92,10 @@ class Retrieval:
         self.query_of_type: Final = {query.type: query for query in queries}
         self._numbers: dict[str, list[int]] = {}
         self._tables: dict[str, list[_Table]] = {}
+        self._of_type: dict[str, list[int]] = {}
+        self.type_of: Final = {selection.name: selection.type for selection in self.selections}
         for number, selection in enumerate(self.selections):
+            self._of_type.setdefault(selection.type, []).append(number)
             tables = self._tables.setdefault(selection.type, [])
             if selection.path is None:
                 self._numbers.setdefault(selection.type, []).append(number)
@@ -89,15 +106,16 @@ class Retrieval:
                 tables.append(table)
             table.add(number, selection)
 
-    def select(self, kind: str, resources: Iterable[dict[str, Any]], into: list[list[dict[str, Any]]]) -> None:
-        """Append each resource of a type to the selections that it belongs to."""
-        everything, tables = self._numbers.get(kind, ()), self._tables.get(kind, ())
-        for resource in resources:
-            for number in everything:
-                into[number].append(resource)
-            for table in tables:
+    def select(self, kind: str, resources: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """The selections of a type by name, each with the resources that belong to it."""
+        found: dict[int, list[dict[str, Any]]] = {number: [] for number in self._of_type.get(kind, ())}
+        for number in self._numbers.get(kind, ()):
+            found[number] = resources
+        for table in self._tables.get(kind, ()):
+            for resource in resources:
                 for number in table.matches(resource, self.key_of):
-                    into[number].append(resource)
+                    found[number].append(resource)
+        return {self.selections[number].name: items for number, items in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +145,30 @@ class Chart:
         self._reader: Final = reader
         self._read: dict[str, dict[str, Any] | None] = {}
         self._index: dict[str, dict[str, Any]] | None = None
-        self._own: list[dict[str, Any]] = []
+        self._retrieval: Final = retrieval
+        self._own: dict[str, list[dict[str, Any]]] = {}
+        self._inputs: dict[str, Input] = {}
         self.drafts: Final = [draft for draft in drafts if self._concerns(draft, anonymous=True)]
-        selected: list[list[dict[str, Any]]] = [[] for _ in retrieval.selections]
-        for query in retrieval.queries:
-            source = sources.get(query.key)
-            if source is not None and source.resources:
-                own = [resource for resource in source.resources if self._concerns(resource)]
-                self._own += own
-                retrieval.select(query.type, own, selected)
-        self.inputs: Final[dict[str, Input]] = {}
-        for selection, items in zip(retrieval.selections, selected, strict=True):
-            key = retrieval.query_of_type[selection.type].key
-            source = sources.get(key)
-            self.inputs[selection.name] = Input(items, source is not None and source.complete, key)
+
+    def input(self, name: str) -> Input | None:
+        """A named input, None if the plan has none of that name. A type is indexed when first asked for."""
+        found = self._inputs.get(name)
+        if found is None and (kind := self._retrieval.type_of.get(name)) is not None:
+            key = self._retrieval.query_of_type[kind].key
+            source = self.sources.get(key)
+            complete = source is not None and source.complete
+            for selected, items in self._retrieval.select(kind, self.own(kind)).items():
+                self._inputs[selected] = Input(items, complete, key)
+            found = self._inputs[name]
+        return found
+
+    def own(self, kind: str) -> list[dict[str, Any]]:
+        """The resources of a type that are this patient's."""
+        if kind not in self._own:
+            query = self._retrieval.query_of_type.get(kind)
+            source = self.sources.get(query.key) if query else None
+            self._own[kind] = [resource for resource in source.resources if self._concerns(resource)] if source else []
+        return self._own[kind]
 
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:
         """Whether the resource is this patient's; others are dropped and counted (servers do send them)."""
@@ -162,7 +190,8 @@ class Chart:
         if name is None:
             return None, False
         if self._index is None:
-            self._index = {found: item for item in (*self._own, *self.drafts) if (found := name_of(item))}
+            known = [item for kind in self._retrieval.query_of_type for item in self.own(kind)]
+            self._index = {found: item for item in (*known, *self.drafts) if (found := name_of(item))}
         if name in self._index:
             return self._index[name], True
         if name not in self._read:

@@ -56,6 +56,9 @@ class Source:
         return self.how not in ("failed", "missing")
 
 
+_NOTHING_THERE = Source("supplied")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where the call may fetch: the client's FHIR server, its token, and until when."""
@@ -101,13 +104,12 @@ def gather(
     pending: dict[str, Future[Source]] = {}
     for query in queries:
         given = _given(query, prefetch[query.key]) if query.key in prefetch else None
-        path = query.filled(context)
         if given is not None:
             source, next_url = given
             sources[query.key] = source
             if next_url and server:
                 pending[query.key] = pool.submit(server.rest, query, source, next_url)
-        elif path is None:
+        elif (path := query.filled(context)) is None:
             sources[query.key] = Source("not-in-context")
         elif server is None:
             sources[query.key] = Source("missing", (), False, "neither in the prefetch nor readable")
@@ -137,16 +139,18 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
         return Source("supplied", (value,)), None
     if kind != "Bundle":
         return None
-    resources = list(_entries(value, query.type))
-    next_url = _next(value)
-    total = value.get("total")
     entries = as_list(value.get("entry"))
+    if not entries and not value.get("total") and "link" not in value:
+        return _NOTHING_THERE, None
+    resources = list(_entries(entries, query.type))
+    next_url = _next(value) if "link" in value else None
+    total = value.get("total")
     cut = next_url is not None or (isinstance(total, int) and total > len(entries))
     return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
 
 
-def _entries(bundle: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
-    for entry in as_list(bundle.get("entry")):
+def _entries(entries: list[Any], kind: str) -> Iterator[dict[str, Any]]:
+    for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if isinstance(resource, dict) and resource.get("resourceType") == kind:
             yield resource

@@ -25,14 +25,16 @@ def as_list(value: Any) -> list[Any]:
     return [] if value is None else [value]
 
 
-def codings(concept: Any) -> Iterator[tuple[str | None, str]]:
+def codings(concept: Any) -> list[tuple[str | None, str]]:
     """(system, code) of each usable coding of a CodeableConcept or Coding."""
     if not isinstance(concept, dict):
-        return
+        return []
+    found: list[tuple[str | None, str]] = []
     for coding in as_list(concept.get("coding", concept)):
         if isinstance(coding, dict) and isinstance(code := coding.get("code"), str):
             system = coding.get("system")
-            yield (system if isinstance(system, str) else None), code
+            found.append((system if isinstance(system, str) else None, code))
+    return found
 
 
 def texts(concept: Any) -> Iterator[str]:

@@ -13,7 +13,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    model_validator,
+)
 
 from cds_hooks.protocol.address import base_url
 
@@ -26,6 +34,15 @@ _LOCATION = re.compile(r"https?://[^\s/?#]+[^\s]*")
 
 
 # --- Values ---------------------------------------------------------------------------------------------------------
+
+
+class Pruned(dict[str, Any]):
+    """A resource that `prune` has gone over: the models take it as it is instead of looking through it again."""
+
+
+def pruned(resource: dict[str, Any]) -> Pruned:
+    """Return a copy of a resource without null and empty values (see prune)."""
+    return Pruned(prune(resource) or {})
 
 
 def prune(value: Any) -> Any:
@@ -92,7 +109,11 @@ def _url(text: str) -> str:
     return text
 
 
-def _solid(value: dict[str, Any]) -> dict[str, Any]:
+def _solid(value: Any) -> dict[str, Any]:
+    if isinstance(value, Pruned) and value:
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
     if found := hollow(value):
         raise ValueError(f"holds a null or empty value at {found}")
     return value
@@ -110,7 +131,7 @@ Url = Annotated[str, AfterValidator(_url)]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 LocalReference = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}$")]
 #: A JSON object with at least one member; nothing in it is null or empty.
-Solid = Annotated[dict[str, Any], AfterValidator(_solid)]
+Solid = Annotated[dict[str, Any], PlainValidator(_solid)]
 
 
 # --- Models ---------------------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ class _Compilation:
         inputs = {selection.name for selection in self.selections}
         self.inputs_of: dict[str, frozenset[str]] = {name: frozenset({name}) for name in inputs}
         fact_names = [variable["name"] for variable in self._variables()]
-        self.compiler = Compiler(frozenset({*inputs, *CALL_INPUTS, *fact_names}))
+        sets = {f"vs-{value_set.id}": value_set for value_set in self.terminology.value_sets.values()}
+        self.compiler = Compiler(frozenset({*inputs, *CALL_INPUTS, *fact_names}), sets)
 
     def plan(self) -> Plan:
         source = self.package.plan
@@ -77,6 +78,8 @@ class _Compilation:
             override_reasons=tuple(extension_values(source, "override-reason")),
             card_limit=next(extension_values(source, "card-limit"), len(rules)),
             quiet=dict(self._quiet()), inputs_of=self.inputs_of,
+            rules_by_hook={hook: tuple(rule for rule in rules if hook in rule.hooks)
+                           for hook in {hook for rule in rules for hook in rule.hooks}},
         )  # fmt: skip
 
     # ---- what to ask for

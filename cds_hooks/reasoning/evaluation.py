@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from cds_hooks.chart.chart import Chart
-from cds_hooks.reasoning.fhirpath import NOTHING, Collection, Verdict, verdict_of
 from cds_hooks.reasoning.functions import Unknowable, raw
+from cds_hooks.reasoning.nodes import NOTHING, Collection, Verdict, verdict_of
 from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
 from cds_hooks.reasoning.terminology import Terminology
 
@@ -43,10 +43,7 @@ class Evaluation:
         self.now: Final = now
         self.problems: Final[Counter[str]] = Counter()
         self.terminology: Final[Terminology] = plan.terminology
-        self.constants: Mapping[str, Any] = {
-            **plan.constants, "hook": asked.hook, "user": asked.user, "now": now.isoformat(timespec="seconds"),
-            "today": now.date().isoformat(),
-        }  # fmt: skip
+        self._constants: Mapping[str, Any] | None = None
         self._values: dict[str, Collection] = {
             "selected": Collection(list(asked.selected)),
             "drafts": Collection(list(chart.drafts)),
@@ -55,16 +52,29 @@ class Evaluation:
 
     # ---- what expressions and their functions ask for
 
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        """Parameters and URLs of the plan, and what the call says; put together when first asked for."""
+        if self._constants is None:
+            self._constants = {
+                **self.plan.constants, "hook": self.asked.hook, "user": self.asked.user,
+                "now": self.now.isoformat(timespec="seconds"), "today": self.now.date().isoformat(),
+            }  # fmt: skip
+        return self._constants
+
     def value(self, name: str) -> Collection:
         """A named input or fact as a collection that knows whether it is whole."""
         known = self._values.get(name)
         if known is not None:
             return known
-        given = self.chart.inputs.get(name)
-        if given is not None:
-            found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
+        fact = self.plan.facts.get(name)
+        if fact is not None:
+            found = fact.condition.expression.collect(self, [])
         else:
-            found = self.plan.facts[name].condition.expression.collect(self, [])
+            given = self.chart.input(name)
+            if given is None:
+                raise KeyError(name)  # the compiler lets no unknown name through
+            found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
         self._values[name] = found
         return found
 
@@ -113,7 +123,7 @@ class Evaluation:
 
     def findings(self) -> list[Finding]:
         """All rules of this hook in the plan's order, each with its verdict. A closed gate leaves its rules unasked."""
-        return [self._finding(rule) for rule in self.plan.rules if self.asked.hook in rule.hooks]
+        return [self._finding(rule) for rule in self.plan.rules_on(self.asked.hook)]
 
     def _finding(self, rule: Rule) -> Finding:
         open_gate: Verdict = True

@@ -3,7 +3,8 @@
 fhirpathpy parses and evaluates; this layer owns what must know whether data are *known*: `and`, `or`, `xor`,
 `implies`, `not()`, `iif()`, `exists()`, `empty()`, `where()`, `all()`, `intersect()`, `|` and plain steps from a named
 input. They combine verdicts after Kleene, so that a missing input makes an expression unknown only when it could
-change the result. Everything below them is a leaf that fhirpathpy evaluates as it is.
+change the result. `memberOf()` on a plain path is answered here too, for speed. Everything else is a leaf that
+fhirpathpy evaluates as it is.
 
 An expression is parsed strictly to its end at start: fhirpathpy alone would accept `active = true garbage`.
 """
@@ -11,284 +12,46 @@ An expression is parsed strictly to its end at start: fhirpathpy alone would acc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from antlr4 import CommonTokenStream, InputStream
 from antlr4.error.ErrorListener import ErrorListener
 from fhirpathpy.engine import do_eval
-from fhirpathpy.models import models
 from fhirpathpy.parser import parse as parse_loosely
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
 
-from cds_hooks.reasoning.functions import FUNCTIONS, Unknowable, raw
-
-Verdict = bool | None  # True, False, cannot tell
-Node = dict[str, Any]  # a node of fhirpathpy's syntax tree
-R4: Final = models["r4"]
+from cds_hooks.reasoning.nodes import (
+    R4,
+    And,
+    Collection,
+    Constant,
+    Exists,
+    Expression,
+    Given,
+    Iif,
+    Intersect,
+    Leaf,
+    Literal,
+    Member,
+    Name,
+    Node,
+    Not,
+    OneOf,
+    Or,
+    Present,
+    Same,
+    Step,
+    Text,
+    Union,
+    Where,
+    Xor,
+)  # fmt: skip
+from cds_hooks.reasoning.terminology import ValueSet
 
 
 class ExpressionError(Exception):
     """An expression cannot be parsed or uses what is not supported. Carries the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A FHIRPath collection that knows whether it is whole.
-
-    `items` are certain members; `complete` is False when there may be more that could not be had or decided.
-    """
-
-    items: list[Any]
-    complete: bool = True
-
-
-NOTHING: Final = Collection([])
-UNKNOWN: Final = Collection([], complete=False)
-_TRUTH: Final[dict[Verdict, Collection]] = {True: Collection([True]), False: Collection([False]), None: UNKNOWN}
-
-
-class Environment(Protocol):
-    """What an expression sees: constants, named values, and the functions' call context."""
-
-    constants: Mapping[str, Any]
-
-    def value(self, name: str) -> Collection:
-        """A named input or fact."""
-
-    def trouble(self, kind: str) -> None:
-        """Count a problem that was swallowed."""
-
-
-# ---- the nodes of a compiled expression
-
-
-class Expression(Protocol):
-    """A compiled expression: gives a collection, or a verdict."""
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection: ...
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict: ...
-
-
-def verdict_of(found: Collection) -> Verdict:
-    """FHIRPath's singleton evaluation: a boolean is itself, one other item is true, nothing is unknown."""
-    if not found.complete or len(found.items) != 1:
-        return None
-    item = raw(found.items[0])
-    return item if isinstance(item, bool) else True
-
-
-class _Items:
-    """Base of nodes that give a collection; the verdict follows from it."""
-
-    __slots__ = ()
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        raise NotImplementedError
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        return verdict_of(self.collect(env, this))
-
-
-class _Truth:
-    """Base of nodes that give a verdict; the collection follows from it."""
-
-    __slots__ = ()
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        raise NotImplementedError
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        return _TRUTH[self.judge(env, this)]
-
-
-@dataclass(frozen=True, slots=True)
-class Name(_Items):
-    """A named input or fact: `%hfsLive`."""
-
-    name: str
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        return env.value(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf(_Items):
-    """A piece that fhirpathpy evaluates on the current item; unknown when a name it reads is not whole."""
-
-    node: Node
-    names: tuple[str, ...]
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        return _evaluate(env, this, this, self.node, self.names)
-
-
-@dataclass(frozen=True, slots=True)
-class Step(_Items):
-    """A step (`.code`, `.first()`) from another expression; plain elements may be read of what is incomplete."""
-
-    source: Expression
-    node: Node
-    names: tuple[str, ...]
-    plain: bool
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        found = self.source.collect(env, this)
-        if not found.complete and not self.plain:
-            return UNKNOWN
-        result = _evaluate(env, found.items, this, self.node, self.names)
-        return result if found.complete or not result.complete else Collection(result.items, complete=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Where(_Items):
-    """Items for which the criterion is known true; one for which it is unknown leaves the result incomplete."""
-
-    source: Expression
-    criterion: Expression
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        found = self.source.collect(env, this)
-        items, complete = [], found.complete
-        for item in found.items:
-            verdict = self.criterion.judge(env, [item])
-            if verdict:
-                items.append(item)
-            elif verdict is None:
-                complete = False
-        return found if len(items) == len(found.items) else Collection(items, complete)
-
-
-@dataclass(frozen=True, slots=True)
-class Union(_Items):
-    """`a | b` without duplicates; resources are the same only if they are the same object."""
-
-    left: Expression
-    right: Expression
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        one, two = self.left.collect(env, this), self.right.collect(env, this)
-        items = list(one.items)
-        for item in two.items:
-            if not _holds(items, raw(item)):
-                items.append(item)
-        return Collection(items, one.complete and two.complete)
-
-
-@dataclass(frozen=True, slots=True)
-class Intersect(_Items):
-    """`a.intersect(b)`: the items of a that are in b; resources are the same only if they are the same object."""
-
-    left: Expression
-    right: Expression
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        one, two = self.left.collect(env, this), self.right.collect(env, this)
-        return Collection([item for item in one.items if _holds(two.items, raw(item))], one.complete and two.complete)
-
-
-def _holds(items: list[Any], data: Any) -> bool:
-    if isinstance(data, dict):
-        return any(raw(item) is data for item in items)
-    return any(raw(item) == data for item in items)
-
-
-@dataclass(frozen=True, slots=True)
-class Exists(_Truth):
-    """True as soon as one item is certain; unknown if there is none but there may be."""
-
-    source: Expression
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        found = self.source.collect(env, this)
-        return True if found.items else (False if found.complete else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Not(_Truth):
-    operand: Expression
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        verdict = self.operand.judge(env, this)
-        return None if verdict is None else not verdict
-
-
-@dataclass(frozen=True, slots=True)
-class And(_Truth):
-    left: Expression
-    right: Expression
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        one = self.left.judge(env, this)
-        if one is False:
-            return False
-        two = self.right.judge(env, this)
-        return False if two is False else (None if one is None else two)
-
-
-@dataclass(frozen=True, slots=True)
-class Or(_Truth):
-    left: Expression
-    right: Expression
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        one = self.left.judge(env, this)
-        if one is True:
-            return True
-        two = self.right.judge(env, this)
-        return True if two is True else (None if one is None else two)
-
-
-@dataclass(frozen=True, slots=True)
-class Xor(_Truth):
-    left: Expression
-    right: Expression
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        one, two = self.left.judge(env, this), self.right.judge(env, this)
-        return None if one is None or two is None else one is not two
-
-
-@dataclass(frozen=True, slots=True)
-class Iif(_Items):
-    """`iif(criterion, a, b)`: b also when the criterion is unknown, as FHIRPath has it for an empty one."""
-
-    criterion: Expression
-    then: Expression
-    otherwise: Expression | None
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        chosen = self.then if self.criterion.judge(env, this) else self.otherwise
-        return chosen.collect(env, this) if chosen else NOTHING
-
-
-@dataclass(frozen=True, slots=True)
-class Constant(_Truth):
-    truth: bool
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        return self.truth
-
-
-def _evaluate(env: Environment, data: list[Any], this: list[Any], node: Node, names: tuple[str, ...]) -> Collection:
-    """Let fhirpathpy evaluate a node on `data`. Odd data make it unknown, and are counted, never an error."""
-    variables = env.constants
-    if names:
-        known = {name: env.value(name) for name in names}
-        if not all(collection.complete for collection in known.values()):
-            return UNKNOWN
-        variables = {**variables, **{name: collection.items for name, collection in known.items()}}
-    ctx = {"dataRoot": this, "$this": this, "vars": variables, "model": R4, "userInvocationTable": FUNCTIONS,
-           "call": env}  # fmt: skip
-    try:
-        return Collection(do_eval(ctx, data, node))
-    except Unknowable:
-        return UNKNOWN
-    except Exception:  # fhirpathpy raises bare exceptions, of many kinds, on data of unexpected shape
-        env.trouble("expression")
-        return UNKNOWN
 
 
 # ---- parsing and compiling
@@ -345,16 +108,61 @@ def function_of(node: Node) -> tuple[str, list[Node]] | None:
     return name["text"], children(parameters[0]) if parameters else []
 
 
+#: Functions that give nothing for nothing.
+_EMPTY_OF_EMPTY: Final = frozenset({
+    "after", "distinct", "done", "first", "last", "latest", "lower", "matches", "ofType", "resolve", "select", "tail",
+    "translate", "where", "within",
+})  # fmt: skip
+#: Elements whose name in JSON depends on their type (`onset` → `onsetDateTime`), with the types.
+_CHOICES: Final[frozenset[str]] = frozenset(path.rsplit(".", 1)[1] for path in R4["choiceTypePaths"])
+_KINDS: Final = tuple(sorted({kind for kinds in R4["choiceTypePaths"].values() for kind in kinds}))
+
+
+def _present(steps: tuple[str, ...], call: tuple[str, list[Node]] | None) -> Expression | None:
+    """The node for `a.b.exists()` or `.empty()` without criterion; None for anything else."""
+    if call is None or call[0] not in ("exists", "empty") or call[1]:
+        return None
+    present = Present(steps, _KINDS if _CHOICES.intersection(steps) else ())
+    return present if call[0] == "exists" else Not(present)
+
+
+def _strings(node: Node) -> list[str] | None:
+    """The strings of `('a' | 'b')`; None when there is anything else in it."""
+    parts = children(node)
+    if node["type"] == "UnionExpression":
+        left, right = _strings(parts[0]), _strings(parts[1])
+        return left + right if left and right else None
+    if node["type"] in ("TermExpression", "ParenthesizedTerm", "LiteralTerm") and len(parts) == 1:
+        return _strings(parts[0])
+    return list(do_eval({}, [], node)) if node["type"] == "StringLiteral" else None
+
+
+def _plain_steps(node: Node) -> tuple[str, ...]:
+    parts = children(node)
+    if node["type"] in ("TermExpression", "InvocationTerm") and len(parts) == 1:
+        return _plain_steps(parts[0])
+    if node["type"] == "MemberInvocation":
+        return (parts[0]["text"].strip("`"),)
+    if node["type"] == "InvocationExpression":
+        before, last = _plain_steps(parts[0]), _plain_steps(parts[1])
+        return before + last if before and last else ()
+    return ()
+
+
 _BINARY: Final[dict[str, Callable[[Expression, Expression], Expression]]] = {
     "and": And, "or": Or, "xor": Xor, "implies": lambda left, right: Or(Not(left), right), "|": Union,
 }  # fmt: skip
 
 
 class Compiler:
-    """Turns syntax trees into expressions. `known` are the names that may be incomplete (inputs and facts)."""
+    """Turns syntax trees into expressions.
 
-    def __init__(self, known: frozenset[str]) -> None:
+    `known` are the names that may be incomplete (inputs and facts), `value_sets` the sets behind names like `vs-x`.
+    """
+
+    def __init__(self, known: frozenset[str], value_sets: Mapping[str, ValueSet]) -> None:
         self._known = known
+        self._value_sets = value_sets
 
     def compile(self, text: str) -> Expression:
         """Compile an expression; raises ExpressionError."""
@@ -367,6 +175,8 @@ class Compiler:
         kind, parts = node["type"], children(node)
         if kind in ("AndExpression", "OrExpression", "ImpliesExpression", "UnionExpression"):
             return _BINARY[node["terminalNodeText"][0]](self._node(parts[0]), self._node(parts[1]))
+        if kind in ("EqualityExpression", "MembershipExpression") and (plain := self._comparison(node, parts)):
+            return plain
         if kind == "TermExpression":
             return self._term(node, parts[0])
         if kind == "InvocationExpression":
@@ -377,12 +187,17 @@ class Compiler:
         inner = children(term)[0] if children(term) else None
         if inner is not None and term["type"] == "ParenthesizedTerm":
             return self._node(inner)
-        if inner is not None and term["type"] == "ExternalConstantTerm" and constant_name(inner) in self._known:
-            return Name(constant_name(inner))
+        if inner is not None and term["type"] == "ExternalConstantTerm":
+            name = constant_name(inner)
+            return Name(name) if name in self._known else Given(name)
+        if inner is not None and inner["type"] in ("StringLiteral", "NullLiteral"):
+            return Literal(Collection(do_eval({}, [], inner)))
         if inner is not None and inner["type"] == "BooleanLiteral":
             return Constant(inner["text"] == "true")
         if inner is not None and term["type"] == "InvocationTerm" and (call := function_of(inner)):
             name, arguments = call
+            if member := self._member((), call):
+                return member
             if name == "iif" and len(arguments) in (2, 3):
                 branches = [self._node(argument) for argument in arguments]
                 return Iif(branches[0], branches[1], branches[2] if len(branches) == 3 else None)
@@ -392,11 +207,14 @@ class Compiler:
         call = function_of(parts[1])
         if call and call[0] == "not" and not call[1]:
             return Not(self._node(parts[0]))
-        if not self._names(node):
-            return Leaf(node, ())  # nothing in it can be incomplete: fhirpathpy's own meaning holds
+        if not self._names(node):  # nothing in it can be incomplete: fhirpathpy's own meaning holds
+            steps = _plain_steps(parts[0])
+            return (steps and (self._member(steps, call) or _present(steps, call))) or Leaf(node, ())
         source = self._node(parts[0])
         if call is None:
-            return Step(source, parts[1], (), plain=True)
+            step = _plain_steps(parts[1])
+            element = step[0] if step and step[0] not in _CHOICES else ""
+            return Step(source, parts[1], (), plain=True, empties=True, element=element)
         name, arguments = call
         if name in ("where", "exists", "all") and len(arguments) == 1:
             criterion = self._node(arguments[0])
@@ -408,4 +226,30 @@ class Compiler:
             return Intersect(source, self._node(arguments[0]))
         if name in ("exists", "empty") and not arguments:
             return Exists(source) if name == "exists" else Not(Exists(source))
-        return Step(source, parts[1], self._names(parts[1]), plain=False)
+        return Step(source, parts[1], self._names(parts[1]), plain=False, empties=name in _EMPTY_OF_EMPTY)
+
+    def _comparison(self, node: Node, parts: list[Node]) -> Expression | None:
+        """`=`, `!=` or `in` between a plain path or constant and fixed strings; None for anything else."""
+        operator, left = node["terminalNodeText"][0], self._text(parts[0])
+        if left is None:
+            return None
+        if node["type"] == "MembershipExpression":
+            strings = _strings(parts[1]) if operator == "in" else None
+            return OneOf(left, frozenset(strings)) if strings else None
+        right = self._text(parts[1])
+        return Same(left, right, operator == "=") if right is not None and operator in ("=", "!=") else None
+
+    def _text(self, node: Node) -> Expression | None:
+        steps = _plain_steps(node)
+        if steps and not _CHOICES.intersection(steps):
+            return Text(steps)
+        compiled = self._node(node) if node["type"] == "TermExpression" else None
+        return compiled if isinstance(compiled, Given | Literal) else None
+
+    def _member(self, steps: tuple[str, ...], call: tuple[str, list[Node]] | None) -> Member | None:
+        """The node for `a.b.memberOf(%name)`; None for anything else."""
+        if call is None or call[0] != "memberOf" or len(call[1]) != 1:
+            return None
+        names = names_in(call[1][0])
+        value_set = self._value_sets.get(names[0]) if len(names) == 1 else None
+        return Member(steps, value_set) if value_set else None

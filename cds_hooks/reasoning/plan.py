@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cds_hooks.chart.chart import Retrieval
-from cds_hooks.reasoning.fhirpath import Expression
+from cds_hooks.reasoning.nodes import Expression
 from cds_hooks.reasoning.terminology import Terminology
 
 INDICATORS: Final = {"routine": "info", "urgent": "warning", "asap": "warning", "stat": "critical"}
@@ -117,10 +117,15 @@ class Plan:
     card_limit: int
     quiet: Mapping[str, str]  # hook → lowest indicator that is shown there
     inputs_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # name → inputs it rests on
+    rules_by_hook: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     @property
     def hooks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(hook for rule in self.rules for hook in sorted(rule.hooks)))
+
+    def rules_on(self, hook: str) -> tuple[Rule, ...]:
+        """The rules that a hook triggers, in the plan's order."""
+        return self.rules_by_hook.get(hook, ())
 
     def keys_for(self, hook: str) -> tuple[str, ...]:
         """The prefetch keys that the rules of a hook rest on, in the Library's order."""

@@ -107,14 +107,15 @@ class Terminology:
         if isinstance(value, str):
             if any(code == value for _, code in value_set.keys):
                 return True
-        elif any(self._has(value_set, self.key(system, code)) for system, code in codings(value)):
-            return True
-        return value_set.reads(value) is not None
-
-    def _has(self, value_set: ValueSet, key: Key) -> bool:
-        if key in value_set.keys:
-            return True
-        return any(key[0] == system and key[1].startswith(prefix) for system, prefix in value_set.prefixes)
+        else:
+            for system, code in codings(value):
+                key = self.key(system, code)
+                if key in value_set.keys:
+                    return True
+                for other, prefix in value_set.prefixes:
+                    if other == key[0] and key[1].startswith(prefix):
+                        return True
+        return value_set.pattern is not None and value_set.reads(value) is not None
 
     def translate(self, concept_map: ConceptMap, concept: Any) -> dict[str, Any] | None:
         """The CodeableConcept with each code replaced in its own system; None when the map knows none of them.

@@ -11,8 +11,8 @@ from typing import Any
 from cds_hooks.chart.gather import Source
 from cds_hooks.chart.reading import name_of
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
-from cds_hooks.reasoning.fhirpath import Collection, Verdict
 from cds_hooks.reasoning.functions import raw
+from cds_hooks.reasoning.nodes import Collection, Verdict
 from cds_hooks.reasoning.plan import Condition
 
 _WORDS: dict[Verdict, str] = {True: "true", False: "false", None: "unknown"}
@@ -92,8 +92,8 @@ def _condition(evaluation: Evaluation, condition: Condition) -> dict[str, Any]:
 def _lacking(evaluation: Evaluation, condition: Condition) -> list[str]:
     """The prefetch keys whose data were not whole; none if a value within the data leaves the question open."""
     inputs = {name for read in condition.names for name in evaluation.plan.inputs_of.get(read, ())}
-    keys = (evaluation.chart.inputs[name] for name in sorted(inputs) if name in evaluation.chart.inputs)
-    return sorted({given.key for given in keys if not given.complete})
+    given = (evaluation.chart.input(name) for name in sorted(inputs))
+    return sorted({one.key for one in given if one is not None and not one.complete})
 
 
 def _value(found: Collection) -> Any:
