@@ -60,7 +60,7 @@ class Cards:
 
     def _environment(self, finalize: Callable[[Any], Any]) -> ImmutableSandboxedEnvironment:
         environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(self.folder), undefined=StrictUndefined, finalize=finalize,
+            loader=FileSystemLoader(self.folder), auto_reload=False, undefined=StrictUndefined, finalize=finalize,
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
         )  # fmt: skip
         environment.filters.update({

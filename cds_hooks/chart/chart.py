@@ -108,6 +108,8 @@ class Retrieval:
 
     def select(self, kind: str, resources: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         """The selections of a type by name, each with the resources that belong to it."""
+        if not resources:
+            return {self.selections[number].name: resources for number in self._of_type.get(kind, ())}
         found: dict[int, list[dict[str, Any]]] = {number: [] for number in self._of_type.get(kind, ())}
         for number in self._numbers.get(kind, ()):
             found[number] = resources

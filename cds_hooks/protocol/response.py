@@ -51,12 +51,17 @@ def prune(value: Any) -> Any:
     Nulls stay where FHIR JSON needs them: in the arrays of a primitive and of its extensions (`given`, `_given`),
     whose places correspond.
     """
+    if isinstance(value, str):
+        return value or None
     if isinstance(value, dict):
-        kept = {name: _aligned(item) if _is_paired(value, name) else prune(item) for name, item in value.items()}
+        if any(name[:1] == "_" for name in value):
+            kept = {name: _aligned(item) if _is_paired(value, name) else prune(item) for name, item in value.items()}
+        else:
+            kept = {name: prune(item) for name, item in value.items()}
         return {name: item for name, item in kept.items() if item is not None} or None
     if isinstance(value, list | tuple):
         return [item for item in map(prune, value) if item is not None] or None
-    return None if value == "" else value
+    return value
 
 
 def _is_paired(node: dict[str, Any], name: str) -> bool:
@@ -113,7 +118,7 @@ def _solid(value: Any) -> dict[str, Any]:
     if isinstance(value, Pruned) and value:
         return value
     if not isinstance(value, dict):
-        raise ValueError("must be an object")
+        raise ValueError("must be a JSON object (a dict)")
     if found := hollow(value):
         raise ValueError(f"holds a null or empty value at {found}")
     return value

@@ -21,6 +21,7 @@ from fhirpathpy.parser import parse as parse_loosely
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
 
+from cds_hooks.reasoning.functions import FUNCTIONS
 from cds_hooks.reasoning.nodes import (
     R4,
     And,
@@ -39,14 +40,17 @@ from cds_hooks.reasoning.nodes import (
     Not,
     OneOf,
     Or,
+    Own,
+    Path,
     Present,
     Same,
     Step,
     Text,
+    This,
     Union,
     Where,
     Xor,
-)  # fmt: skip
+)
 from cds_hooks.reasoning.terminology import ValueSet
 
 
@@ -185,6 +189,10 @@ class Compiler:
 
     def _term(self, node: Node, term: Node) -> Expression:
         inner = children(term)[0] if children(term) else None
+        if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
+            return Path(steps)
+        if inner is not None and (own := function_of(inner)) and own[0] in FUNCTIONS and own[0] != "memberOf":
+            return Own(This(), own[0], tuple(self._node(argument) for argument in own[1]))
         if inner is not None and term["type"] == "ParenthesizedTerm":
             return self._node(inner)
         if inner is not None and term["type"] == "ExternalConstantTerm":
@@ -207,6 +215,10 @@ class Compiler:
         call = function_of(parts[1])
         if call and call[0] == "not" and not call[1]:
             return Not(self._node(parts[0]))
+        if call and call[0] in FUNCTIONS and call[0] != "memberOf":
+            return Own(self._node(parts[0]), call[0], tuple(self._node(argument) for argument in call[1]))
+        if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
+            return Path(steps)
         if not self._names(node):  # nothing in it can be incomplete: fhirpathpy's own meaning holds
             steps = _plain_steps(parts[0])
             return (steps and (self._member(steps, call) or _present(steps, call))) or Leaf(node, ())

@@ -113,6 +113,14 @@ class Name(_Items):
 
 
 @dataclass(frozen=True, slots=True)
+class This(_Items):
+    """The current item."""
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        return Collection(this)
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf(_Items):
     """A piece that fhirpathpy evaluates on the current item; unknown when a name it reads is not whole."""
 
@@ -169,6 +177,42 @@ class OneOf(_Truth):
     def judge(self, env: Environment, this: list[Any]) -> Verdict:
         one = _string(self.left.collect(env, this))
         return None if one is None else one in self.strings
+
+
+@dataclass(frozen=True, slots=True)
+class Path(_Items):
+    """A plain path from the current item; its values keep their R4 types."""
+
+    steps: tuple[str, ...]
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        items = this
+        for step in self.steps:
+            items = [value for item in items for value in _typed(item, step)]
+        return Collection(items)
+
+
+@dataclass(frozen=True, slots=True)
+class Own(_Items):
+    """A call of one of our own functions (functions.py), without the detour through fhirpathpy."""
+
+    source: Expression
+    name: str
+    arguments: tuple[Expression, ...]
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        found = self.source.collect(env, this)
+        values = [argument.collect(env, this) for argument in self.arguments]
+        if not found.complete or not all(value.complete for value in values):
+            return UNKNOWN
+        if not found.items:
+            return found
+        texts = FUNCTIONS[self.name]["arity"][len(values)] == ["String"]
+        given = [raw(value.items[0]) if texts and value.items else value.items for value in values]
+        try:
+            return Collection(FUNCTIONS[self.name]["fn"]({"call": env, "dataRoot": this}, found.items, *given))
+        except Unknowable:
+            return UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
