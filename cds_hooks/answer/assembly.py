@@ -28,6 +28,8 @@ def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
     """Apply the plan's rules about rules. The plan's order is the order of cards."""
     decision = Decision()
     fired = [finding.rule for finding in findings if finding.verdict]
+    if not fired:
+        return decision
     for rule in fired:
         reason = _silenced(rule, decision.spoken)
         if reason is None:

@@ -77,6 +77,17 @@ class _Table:
         return hit
 
 
+def _all_dull(resource: dict[str, Any], path: str, remembered: dict[Key, tuple[int, ...]]) -> bool:
+    """Whether all codes of the resource are remembered as of no interest: the overwhelming case, so in few steps."""
+    try:
+        for coding in resource[path]["coding"]:
+            if remembered[coding["system"], coding["code"]]:
+                return False
+    except (KeyError, TypeError):  # a shape that needs a closer look, or a code seen for the first time
+        return False
+    return True
+
+
 class Retrieval:
     """All queries and selections of a plan, compiled once at start."""
 
@@ -114,7 +125,10 @@ class Retrieval:
         for number in self._numbers.get(kind, ()):
             found[number] = resources
         for table in self._tables.get(kind, ()):
+            remembered, path = table.memo, table.path
             for resource in resources:
+                if not table.by_words and _all_dull(resource, path, remembered):
+                    continue
                 for number in table.matches(resource, self.key_of):
                     found[number].append(resource)
         return {self.selections[number].name: items for number, items in found.items()}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from cds_hooks.chart.chart import Chart
@@ -121,9 +122,15 @@ class Evaluation:
             self._gates[group.id] = self.all_of(group.conditions)
         return self._gates[group.id]
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Sequence[Finding]:
         """All rules of this hook in the plan's order, each with its verdict. A closed gate leaves its rules unasked."""
-        return [self._finding(rule) for rule in self.plan.rules_on(self.asked.hook)]
+        rules = self.plan.rules_on(self.asked.hook)
+        root = rules[0].groups[0] if rules and rules[0].groups else None
+        if root is not None and self.gate(root) is False:
+            shut = _shut(self.plan, self.asked.hook, root.id)
+            if shut is not None:
+                return shut
+        return [self._finding(rule) for rule in rules]
 
     def _finding(self, rule: Rule) -> Finding:
         open_gate: Verdict = True
@@ -135,3 +142,12 @@ class Evaluation:
                 open_gate = None
         verdict = self.all_of(rule.conditions)
         return Finding(rule, verdict if open_gate or verdict is False else None)
+
+
+@lru_cache(maxsize=1000)
+def _shut(plan: Plan, hook: str, group: str) -> tuple[Finding, ...] | None:
+    """The findings when a group around all rules of the hook is closed: the overwhelming case, so made once."""
+    rules = plan.rules_on(hook)
+    if any(not rule.groups or rule.groups[0].id != group for rule in rules):
+        return None
+    return tuple(Finding(rule, False, group) for rule in rules)

@@ -98,7 +98,7 @@ class Rule:
     element: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """All that is needed to answer calls about one topic of medicine."""
 
