@@ -21,7 +21,7 @@ help:
 
 run: $(RUNTIME)
 	@echo 'CDS Hooks on http://127.0.0.1:$(PORT)/cds-services (stop with Ctrl-C). Try, from a second terminal:'
-	@echo "  curl -s -H 'Content-Type: application/json' --data @examples/requests/seed-patient-view.json \\"
+	@echo "  python3 examples/request.py seed-patient-view | curl -s -H 'Content-Type: application/json' --data @- \\"
 	@echo '    http://127.0.0.1:$(PORT)/cds-services/hemifacial-spasm-patient-view'
 	@exec $(BIN)/cds-hooks serve --host 127.0.0.1 --port $(PORT)
 

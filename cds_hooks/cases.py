@@ -74,7 +74,8 @@ class Result:
         """What the case is for a rule: firing, missing (data could not be had) or silent."""
         if rule in self.spoken:
             return "firing"
-        return "missing" if self.case.body.get("unavailable") else "silent"
+        missing = self.case.body.get("unavailable") or rule in self.case.body.get("unknown", ())
+        return "missing" if missing else "silent"
 
 
 def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:

@@ -16,7 +16,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cds_hooks.chart import dates
-from cds_hooks.chart.reading import codings, done_at, texts
+from cds_hooks.chart.reading import as_list, codings, done_at, texts
 from cds_hooks.errors import ContentError
 
 SUFFIX: Final = ".md.j2"
@@ -45,6 +45,15 @@ def escaped(value: Any) -> str:
     return _PUNCTUATION.sub(r"\\\1", text)
 
 
+def short(value: Any, length: int = 40) -> str:
+    """Cut at a word to at most `length` characters: for summaries, which are short themselves."""
+    text = plain(value)
+    if len(text) <= length:
+        return text
+    cut = text[: length - 1].rsplit(" ", 1)[0]
+    return cut.rstrip(",;: ") + "…"
+
+
 class Cards:
     """The compiled templates of one plan."""
 
@@ -64,7 +73,8 @@ class Cards:
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
         )  # fmt: skip
         environment.filters.update({
-            "day": lambda value: dates.day(_when(value)), "words": self.words, "names": self.names,
+            "day": lambda value: Words(dates.day(_when(value)) or "date unknown"), "words": self.words, "names": self.names,
+            "short": short,
         })  # fmt: skip
         return environment
 
@@ -120,11 +130,12 @@ class Cards:
         if isinstance(concept, dict) and "resourceType" in concept:
             keys = ("code", "medicationCodeableConcept", "type", "vaccineCode")
             names = [concept[key] for key in keys if isinstance(concept.get(key), dict)]
-            studied = concept.get("procedureCode")
-            concept = names[0] if names else (studied[0] if isinstance(studied, list) and studied else None)
+            spoken = [*as_list(concept.get("procedureCode")), *(
+                one.get("name") for one in as_list(concept.get("deviceName")) if isinstance(one, dict))]  # fmt: skip
+            concept = next((name for name in (*names, *spoken) if next(texts(name), None) or codings(name)), None)
         name = next(texts(concept), None)
         if name is None:
-            pairs = list(codings(concept))
+            pairs = codings(concept)
             name = next((found for pair in pairs if (found := self._display_of(*pair))), pairs[0][1] if pairs else None)
         return name
 

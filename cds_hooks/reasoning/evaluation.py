@@ -13,7 +13,7 @@ from cds_hooks.chart.chart import Chart
 from cds_hooks.reasoning.functions import Unknowable, raw
 from cds_hooks.reasoning.nodes import NOTHING, Collection, Verdict, verdict_of
 from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
-from cds_hooks.reasoning.terminology import Terminology
+from cds_hooks.reasoning.terminology import Terminology, ValueSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Evaluation:
         self.now: Final = now
         self.problems: Final[Counter[str]] = Counter()
         self.terminology: Final[Terminology] = plan.terminology
+        self.by_words: Final[set[str]] = set()
         self._constants: Mapping[str, Any] | None = None
         self._values: dict[str, Collection] = {
             "selected": Collection(list(asked.selected)),
@@ -78,6 +79,13 @@ class Evaluation:
             found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
         self._values[name] = found
         return found
+
+    def contains(self, value_set: ValueSet, value: Any) -> bool:
+        """Whether a concept or string is in the set. A match by words is weaker than one by code: it is noted."""
+        how = self.terminology.match(value_set, value)
+        if how == "words":
+            self.by_words.add(value_set.id)
+        return how is not None
 
     def trouble(self, kind: str) -> None:
         """Count a swallowed problem."""

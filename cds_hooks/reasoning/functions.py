@@ -14,7 +14,7 @@ from fhirpathpy.engine.nodes import ResourceNode
 
 from cds_hooks.chart import dates
 from cds_hooks.chart.reading import done_at
-from cds_hooks.reasoning.terminology import Terminology
+from cds_hooks.reasoning.terminology import Terminology, ValueSet
 
 
 class Call(Protocol):
@@ -22,6 +22,9 @@ class Call(Protocol):
 
     now: datetime
     terminology: Terminology
+
+    def contains(self, value_set: ValueSet, value: Any) -> bool:
+        """Whether a concept or string is in the set; a match by words is noted for the trace."""
 
     def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
         """The referenced resource; raises Unknowable when it cannot be had, None when there is none."""
@@ -40,7 +43,7 @@ def _member_of(ctx: dict[str, Any], data: list[Any], url: str) -> list[Any]:
     call: Call = ctx["call"]
     value_set = call.terminology.value_sets[url]
     # Nothing is a member of nothing: an order without a code is in no set. (FHIR's memberOf() would give empty.)
-    return [any(call.terminology.contains(value_set, raw(item)) for item in data)]
+    return [any(call.contains(value_set, raw(item)) for item in data)]
 
 
 def _translate(ctx: dict[str, Any], data: list[Any], url: str) -> list[Any]:
@@ -64,6 +67,18 @@ def _after(ctx: dict[str, Any], data: list[Any], other: list[Any]) -> list[Any]:
     return [] if answer is None else [answer]
 
 
+def _plus(ctx: dict[str, Any], data: list[Any], duration: list[Any]) -> list[Any]:
+    """A date moved forward by a duration, as a date (`yyyy-mm-dd`)."""
+    if not data or not duration:
+        return []
+    call: Call = ctx["call"]
+    found = dates.span_of(raw(data[0]), call.now.tzinfo or UTC)
+    amount = raw(duration[0])
+    if found is None:
+        return []
+    return [dates.shifted(found[0], amount["value"], amount.get("code") or amount["unit"]).date().isoformat()]
+
+
 def _done(_ctx: dict[str, Any], data: list[Any]) -> list[Any]:
     found = (done_at(raw(item)) for item in data)
     return [item for item in found if item is not None]
@@ -82,7 +97,9 @@ def _latest(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
 def _resolve(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
     call: Call = ctx["call"]
     container = raw(ctx["dataRoot"][0]) if ctx["dataRoot"] else None
-    found = (call.resolve(raw(item), container) for item in data)
+    # A choice element (`medication`) may hold a concept instead of a reference: then there is nothing to resolve.
+    references = [raw(item) for item in data if not (isinstance(raw(item), dict) and "coding" in raw(item))]
+    found = (call.resolve(reference, container) for reference in references)
     return [item for item in found if item is not None]
 
 
@@ -92,6 +109,7 @@ FUNCTIONS: Final[dict[str, dict[str, Any]]] = {
     "translate": {"fn": _translate, "arity": {1: ["String"]}},
     "within": {"fn": _within, "arity": {1: ["Any"]}},
     "after": {"fn": _after, "arity": {1: ["Any"]}},
+    "plus": {"fn": _plus, "arity": {1: ["Any"]}},
     "done": {"fn": _done, "arity": {0: []}},
     "latest": {"fn": _latest, "arity": {0: []}},
     "resolve": {"fn": _resolve, "arity": {0: []}},
@@ -99,7 +117,7 @@ FUNCTIONS: Final[dict[str, dict[str, Any]]] = {
 #: name → type of its result for the static check ("" = the type of its input, None = not known).
 RESULT_TYPES: Final[dict[str, str | None]] = {
     "memberOf": "boolean", "translate": "CodeableConcept", "within": "boolean", "after": "boolean",
-    "done": "dateTime", "latest": "", "resolve": None,
+    "plus": "date", "done": "dateTime", "latest": "", "resolve": None,
 }  # fmt: skip
 #: FHIRPath's own functions that content may use, with their result types.
 STANDARD: Final[dict[str, str | None]] = {

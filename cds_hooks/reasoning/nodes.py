@@ -17,7 +17,7 @@ from fhirpathpy.models import models
 
 from cds_hooks.chart.reading import as_list
 from cds_hooks.reasoning.functions import FUNCTIONS, Unknowable, raw
-from cds_hooks.reasoning.terminology import Terminology, ValueSet
+from cds_hooks.reasoning.terminology import ValueSet
 
 _CODED: Final = ("CodeableConcept", "Coding", "Code", "String")
 Verdict = bool | None  # True, False, cannot tell
@@ -48,9 +48,8 @@ class Environment(Protocol):
     def constants(self) -> Mapping[str, Any]:
         """Parameters, value set URLs, and what the call says of itself."""
 
-    @property
-    def terminology(self) -> Terminology:
-        """What `memberOf` asks."""
+    def contains(self, value_set: ValueSet, value: Any) -> bool:
+        """What `memberOf` asks: whether a concept or string is in the set."""
 
     def value(self, name: str) -> Collection:
         """A named input or fact."""
@@ -139,7 +138,7 @@ class Member(_Truth):
     value_set: ValueSet
 
     def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        contains = env.terminology.contains
+        contains = env.contains
         return any(contains(self.value_set, value) for value in _values(this, self.steps, _CODED))
 
 

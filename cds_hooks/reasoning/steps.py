@@ -70,7 +70,7 @@ def infer(node: Node, names: Mapping[str, Types], this: Types) -> Types:
     """The types that an expression may give; raises ExpressionError for an unknown step or function."""
     kind, parts = node["type"], children(node)
     if kind == "InvocationExpression":
-        return _invoked(parts[1], names, infer(parts[0], names, this))
+        return _invoked(parts[1], names, infer(parts[0], names, this), this)
     if kind in ("TermExpression", "ParenthesizedTerm", "LiteralTerm", "InvocationTerm", "ExternalConstantTerm"):
         return infer(parts[0], names, this) if parts else ANY
     if kind == "ExternalConstant":
@@ -78,7 +78,7 @@ def infer(node: Node, names: Mapping[str, Types], this: Types) -> Types:
     if kind == "ThisInvocation":
         return this
     if kind in ("MemberInvocation", "FunctionInvocation"):
-        return _invoked(node, names, this)
+        return _invoked(node, names, this, this)
     if kind == "UnionExpression":
         left, right = (infer(part, names, this) for part in parts)
         return left | right if left and right else ANY
@@ -96,7 +96,11 @@ _BOOLEAN: Final = frozenset({
 _LITERALS: Final = {"StringLiteral": frozenset({"string"}), "NumberLiteral": frozenset({"integer"})}
 
 
-def _invoked(node: Node, names: Mapping[str, Types], source: Types) -> Types:
+#: Functions whose argument is evaluated on each item of the input; any other argument sees the surrounding item.
+_EACH: Final = frozenset({"where", "exists", "all", "select"})
+
+
+def _invoked(node: Node, names: Mapping[str, Types], source: Types, this: Types) -> Types:
     call = function_of(node)
     if call is None:
         if node["type"] != "MemberInvocation":
@@ -113,7 +117,8 @@ def _invoked(node: Node, names: Mapping[str, Types], source: Types) -> Types:
         raise ExpressionError(f"unknown function {name}()")
     if name == "ofType":
         return ANY
-    results = [infer(argument, names, source) for argument in arguments]
+    inner = source if name in _EACH else this
+    results = [infer(argument, names, inner) for argument in arguments]
     if name == "iif":
         branches = results[1:]
         return frozenset().union(*branches) if all(branches) else ANY

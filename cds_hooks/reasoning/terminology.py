@@ -72,7 +72,7 @@ class ConceptMap:
 
 
 class Terminology:
-    """All that the content knows about codes. Built once at start; answers `contains` and `translate`."""
+    """All that the content knows about codes. Built once at start; answers `match` and `translate`."""
 
     def __init__(self, resources: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Compile (file, resource) pairs of CodeSystems, ValueSets and ConceptMaps; raises ContentError."""
@@ -102,20 +102,20 @@ class Terminology:
                 code = rule.normal(code)
         return system, code
 
-    def contains(self, value_set: ValueSet, value: Any) -> bool:
-        """Whether a CodeableConcept, Coding or code is in the set, by code or (if the set has a pattern) by text."""
+    def match(self, value_set: ValueSet, value: Any) -> str | None:
+        """How a concept, Coding or code is in the set: by "code", by "words" if it reads them, or not (None)."""
         if isinstance(value, str):
             if any(code == value for _, code in value_set.keys):
-                return True
+                return "code"
         else:
             for system, code in codings(value):
                 key = self.key(system, code)
                 if key in value_set.keys:
-                    return True
+                    return "code"
                 for other, prefix in value_set.prefixes:
                     if other == key[0] and key[1].startswith(prefix):
-                        return True
-        return value_set.pattern is not None and value_set.reads(value) is not None
+                        return "code"
+        return "words" if value_set.pattern is not None and value_set.reads(value) is not None else None
 
     def translate(self, concept_map: ConceptMap, concept: Any) -> dict[str, Any] | None:
         """The CodeableConcept with each code replaced in its own system; None when the map knows none of them.

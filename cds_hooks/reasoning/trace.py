@@ -37,6 +37,7 @@ def trace(
         "rules": [_rule(evaluation, finding, cards, silenced) for finding in findings],
         "facts": {name: _value(found) for name in plan.facts if (found := evaluation.known(name)) is not None},
         "cards": [{"rule": rule, "summary": summary} for rule, summary in cards.items()],
+        "matched by words": sorted(evaluation.by_words),
         "problems": dict(problems),
     }
 
@@ -128,6 +129,8 @@ def as_text(shown: Mapping[str, Any]) -> str:
             continue
         lines += _condition_lines(rule["conditions"])
     lines += ["", "cards", *([f"  [{card['rule']}] {card['summary']}" for card in shown["cards"]] or ["  none"])]
+    if shown["matched by words"]:
+        lines += ["", f"matched by words, not by code: {', '.join(shown['matched by words'])}"]
     if shown["problems"]:
         lines += ["", "swallowed problems", *(f"  {kind}: {count}" for kind, count in shown["problems"].items())]
     return "\n".join(lines)
