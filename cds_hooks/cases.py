@@ -30,7 +30,7 @@ from typing import Any, Final
 from cds_hooks.chart.dates import shifted
 from cds_hooks.chart.reading import as_list, codings
 from cds_hooks.errors import CdsHooksError, ContentError
-from cds_hooks.loading import Loaded
+from cds_hooks.loading import Loaded, with_codes_only
 from cds_hooks.protocol.hooks import HOOKS
 from cds_hooks.protocol.request import parse_request
 from cds_hooks.reasoning.compiling import with_parameters
@@ -105,9 +105,19 @@ def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
 
 
 def run_cases(loaded: Loaded, now: datetime) -> list[Result]:
-    """Play all cases of a plan at the moment `now`."""
+    """Play all cases of a plan at the moment `now`; of a site's layer only the additional codes take part."""
     cases, fixtures = read_cases(loaded.package.folder / "cases")
-    return [run_case(loaded, case, fixtures, now) for case in cases]
+    shipped = with_codes_only(loaded)
+    return [run_case(shipped, case, fixtures, now) for case in cases]
+
+
+def run_site_cases(loaded: Loaded, now: datetime) -> list[Result]:
+    """Play the site's own cases, which may use the plan's fixtures, with all that the site changes."""
+    if loaded.site is None:
+        return []
+    _, fixtures = read_cases(loaded.package.folder / "cases")
+    cases, own = read_cases(loaded.site.folder / "cases")
+    return [run_case(loaded, case, {**fixtures, **own}, now) for case in cases]
 
 
 def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datetime) -> Result:
@@ -218,9 +228,17 @@ def _differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[st
                 if not re.search(pattern, card.get(key, "")):
                     yield f"{name}: {key} does not match {pattern!r}"
         if "suggestions" in want:
-            offered = [[_action(action) for action in item["actions"]] for item in card.get("suggestions", ())]
-            if offered != want["suggestions"]:
-                yield f"{name}: suggestions {offered}, expected {want['suggestions']}"
+            offered = [item["actions"] for item in card.get("suggestions", ())]
+            if not _same_suggestions(want["suggestions"], offered):
+                shown = [[_action(action) for action in actions] for actions in offered]
+                yield f"{name}: suggestions {shown}, expected {want['suggestions']}"
+
+
+def _same_suggestions(wanted: Sequence[Sequence[str]], offered: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
+    return len(wanted) == len(offered) and all(
+        len(shorts) == len(actions) and all(map(_same_action, shorts, actions))
+        for shorts, actions in zip(wanted, offered, strict=True)
+    )
 
 
 def _action(action: Mapping[str, Any]) -> str:
@@ -231,3 +249,10 @@ def _action(action: Mapping[str, Any]) -> str:
     codes = [code for _, code in codings(resource.get("code", {}))]
     name = "" if action["type"] == "create" else f" {resource['id']}"
     return f"{action['type']}{name} {'+'.join(codes)}".strip()
+
+
+def _same_action(short: str, action: Mapping[str, Any]) -> bool:
+    """Whether an expected action is this one; `… for CODE+CODE` also names the codes of its reasons."""
+    what, _, reasons = short.partition(" for ")
+    given = [code for concept in as_list(action.get("resource", {}).get("reasonCode")) for _, code in codings(concept)]
+    return what == _action(action) and (not reasons or reasons == "+".join(given))

@@ -49,7 +49,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     try:
         settings = load_settings(config)
         check_bind(settings, host)
-        for loaded in load_all():
+        for loaded in load_all(site=settings.site):
             for error in lint_static(loaded):
                 raise error
     except CdsHooksError as error:
@@ -60,13 +60,18 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     os.execv(argv[0], argv)  # noqa: S606 - our own argv, no shell
 
 
+_SITE = click.option("--site", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                     help="Folder with a site's own layer over the plans.")  # fmt: skip
+
+
 @main.command()
-def lint() -> None:
+@_SITE
+def lint(site: Path | None) -> None:
     """Check all content: FHIR, expressions, templates, evidence, and every case."""
     from cds_hooks.lint import lint as check
 
     try:
-        errors = list(check(content_root(), datetime.now().astimezone()))
+        errors = list(check(content_root(), datetime.now().astimezone(), site))
     except CdsHooksError as error:
         _fail(error)
     for found in errors:
@@ -78,9 +83,10 @@ def lint() -> None:
 @main.command()
 @click.argument("plan", required=False)
 @click.option("-v", "--verbose", is_flag=True, help="Show the cases that passed, too.")
-def test(plan: str | None, verbose: bool) -> None:
+@_SITE
+def test(plan: str | None, verbose: bool, site: Path | None) -> None:
     """Play the cases of a plan (default: all plans) and show which rules they cover."""
-    from cds_hooks.cases import run_cases
+    from cds_hooks.cases import run_cases, run_site_cases
     from cds_hooks.lint import coverage
     from cds_hooks.loading import load_plan
     from cds_hooks.reasoning.content import plan_names
@@ -89,8 +95,9 @@ def test(plan: str | None, verbose: bool) -> None:
     try:
         root = content_root()
         for name in [plan] if plan else plan_names(root):
-            loaded = load_plan(root, name)
-            results = run_cases(loaded, datetime.now().astimezone())
+            loaded = load_plan(root, name, site=site)
+            now = datetime.now().astimezone()
+            results = [*run_cases(loaded, now), *run_site_cases(loaded, now)]
             for result in results:
                 passed, failed = passed + (not result.problems), failed + bool(result.problems)
                 if verbose or result.problems:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from cds_hooks.cases import Result, run_cases
+from cds_hooks.cases import Result, run_cases, run_site_cases
 from cds_hooks.errors import ContentError
 from cds_hooks.loading import Loaded, load_plan
 from cds_hooks.reasoning.content import plan_names
@@ -15,16 +15,21 @@ EVIDENCE_PARTS = ("claims", "evidence", "choices")
 KINDS = ("firing", "silent", "missing")
 
 
-def lint(root: Path, now: datetime) -> Iterator[ContentError]:
-    """All that is wrong with all plans of a content folder. A plan that does not load gives its first error."""
+def lint(root: Path, now: datetime, site: Path | None = None) -> Iterator[ContentError]:
+    """All that is wrong with all plans of a content folder. A plan that does not load gives its first error.
+
+    With a site folder the merged result is checked: the plan's own cases must hold with the site's codes (not with
+    its parameters and switched-off cards, which are meant to change answers), the site's cases with all of it.
+    """
     names = plan_names(root)
     if not names:
         yield ContentError(str(root), "plans", "there is no plan")
     for name in names:
         try:
-            loaded = load_plan(root, name)
+            loaded = load_plan(root, name, site=site)
             yield from lint_static(loaded)
             yield from lint_cases(loaded, run_cases(loaded, now))
+            yield from lint_site(loaded, now)
         except ContentError as error:
             yield ContentError(f"plans/{name}/{error.file}", error.element, error.reason)
 
@@ -44,6 +49,13 @@ def lint_cases(loaded: Loaded, results: list[Result]) -> Iterator[ContentError]:
         for kind in ("firing", "silent"):
             if not kinds[kind]:
                 yield ContentError("plan.yaml", rule, f"no {kind} case")
+
+
+def lint_site(loaded: Loaded, now: datetime) -> Iterator[ContentError]:
+    """The site's own cases, played with everything that the site changes."""
+    for result in run_site_cases(loaded, now):
+        for problem in result.problems:
+            yield ContentError(f"site/{result.case.file}", result.case.id, problem)
 
 
 def coverage(loaded: Loaded, results: list[Result]) -> dict[str, dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from cds_hooks.errors import ContentError
 from cds_hooks.reasoning.compiling import compile_plan
 from cds_hooks.reasoning.content import Package, content_root, load_package, plan_names
 from cds_hooks.reasoning.plan import Plan
+from cds_hooks.reasoning.site import Site, applied, merged, read_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,32 @@ class Loaded:
     plan: Plan
     cards: Cards
     package: Package
+    site: Site | None = None
+    shipped: Package | None = None  # the content before the site's layer
 
 
-def load_plan(root: Path, name: str, *, validate: bool = True) -> Loaded:
-    """Load one plan. `validate=False` skips the FHIR check of each resource (workers: the launcher has done it)."""
+def load_plan(root: Path, name: str, *, site: Path | None = None, validate: bool = True) -> Loaded:
+    """Load one plan, with the layer of a site folder if it has one for this plan.
+
+    `validate=False` skips the FHIR check of each resource (workers: the launcher has done it).
+    """
     package = load_package(root, name, validate=validate)
+    layer = read_site(site, name) if site else None
+    loaded = _compiled(merged(package, layer) if layer is not None else package)
+    if layer is None:
+        return loaded
+    return replace(loaded, plan=applied(loaded.plan, layer), site=layer, shipped=package)
+
+
+def with_codes_only(loaded: Loaded) -> Loaded:
+    """The plan with nothing of the site but its additional codes: what the shipped cases must still hold for."""
+    if loaded.site is None or loaded.shipped is None:
+        return loaded
+    codes = tuple(pair for pair in loaded.site.resources if pair[1].get("resourceType") != "ActivityDefinition")
+    return _compiled(merged(loaded.shipped, replace(loaded.site, resources=codes)))
+
+
+def _compiled(package: Package) -> Loaded:
     displays = _displays(package)
     cards = Cards(package.cards, lambda system, code: displays.get((system, code)))
     topics = {topic for topic, _ in _topics(package.plan.get("action", ()))}
@@ -34,10 +56,13 @@ def load_plan(root: Path, name: str, *, validate: bool = True) -> Loaded:
     return Loaded(plan, cards, package)
 
 
-def load_all(root: Path | None = None, *, validate: bool = True) -> list[Loaded]:
+def load_all(root: Path | None = None, *, site: Path | None = None, validate: bool = True) -> list[Loaded]:
     """All plans of a content folder (default: see content_root)."""
     root = root or content_root()
-    loaded = [load_plan(root, name, validate=validate) for name in plan_names(root)]
+    loaded = [load_plan(root, name, site=site, validate=validate) for name in plan_names(root)]
+    for folder in sorted(path.name for path in site.iterdir() if path.is_dir()) if site else ():
+        if folder not in plan_names(root):
+            raise ContentError(str(site), folder, "there is no plan of this name")
     if not loaded:
         raise ContentError(str(root), "plans", "there is no plan")
     return loaded

@@ -119,7 +119,7 @@ class CdsService:
         thought = self._think(service, request)
         summaries = {}
         for rule in thought.decision.spoken:
-            card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.title)
+            card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.label)
             summaries[rule.id] = card.summary
         problems = {**thought.evaluation.chart.problems, **thought.evaluation.problems}
         return trace(thought.evaluation, thought.findings, summaries, thought.decision.silenced, problems)
@@ -155,7 +155,7 @@ class CdsService:
     def _cards(self, service: _Service, thought: Thought) -> tuple[list[tuple[str, Card]], int]:
         """(topic, card) of the rules that speak. A card that cannot be built is left out, counted and logged."""
         cards, broken = [], 0
-        templates, label = service.loaded.cards, service.loaded.plan.title
+        templates, label = service.loaded.cards, service.loaded.plan.label
         for rule in thought.decision.spoken:
             try:
                 card = build(rule, thought.evaluation, templates, thought.requested, label)
@@ -230,6 +230,8 @@ def _log(plan: Plan, thought: Thought, cards: int, broken: int, seconds: float) 
     line: dict[str, Any] = {
         "plan": plan.id, "content": plan.digest[:12], "cards": cards, "think_ms": round(seconds * 1000, 3),
     }  # fmt: skip
+    if plan.site:
+        line["site"] = plan.site
     if any(verdict is None for verdict in verdicts):
         line["unknown"] = [finding.rule.id for finding in thought.findings if finding.verdict is None]
     if thought.decision.silenced:

@@ -3,6 +3,7 @@
     public_url = "https://cds.example.org"   what clients call us, if a proxy stands before
     development = true                       POST /explain/<service>
     data = "/var/lib/cds-hooks"              where the database lies
+    site = "/etc/cds-hooks/site"             a site's own layer over the plans: codes, parameters, cards off
     log = "json"                             or "off"
     [server]  workers, threads (per worker), body_limit (bytes)
     [fhir]    deadline_ms, max_pages, max_bytes, allowed (base URLs; none: loopback only)
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     cors: Cors = Cors()
     development: bool = True
     data: Path = Field(default_factory=state_folder)
+    site: Path | None = None
     log: Literal["json", "off"] = "json"
 
     @classmethod

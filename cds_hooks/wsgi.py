@@ -24,7 +24,7 @@ def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
     """The service with all plans and a FHIR client, as the settings say."""
     fhir = settings.fhir
     client = FhirClient(AllowList(fhir.allowed), max_pages=fhir.max_pages, max_bytes=fhir.max_bytes)
-    plans = load_all(validate=validate)
+    plans = load_all(site=settings.site, validate=validate)
     return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages)
 
 

@@ -30,6 +30,8 @@ def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
     fired = [finding.rule for finding in findings if finding.verdict]
     if not fired:
         return decision
+    decision.silenced.update({rule.id: "switched off by the site" for rule in fired if rule.id in plan.off})
+    fired = [rule for rule in fired if rule.id not in plan.off]
     for rule in fired:
         reason = _silenced(rule, decision.spoken)
         if reason is None:

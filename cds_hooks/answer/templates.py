@@ -73,8 +73,8 @@ class Cards:
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
         )  # fmt: skip
         environment.filters.update({
-            "day": lambda value: Words(dates.day(_when(value)) or "date unknown"), "words": self.words, "names": self.names,
-            "short": short,
+            "day": lambda value: Words(dates.day(_when(value)) or "date unknown"),
+            "words": self.words, "names": self.names, "short": short,
         })  # fmt: skip
         return environment
 

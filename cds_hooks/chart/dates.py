@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 _DATE: Final = re.compile(
-    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?)?)?"
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?)?)?",
+    re.ASCII,
 )
 _UNITS: Final = {  # UCUM codes and the calendar words of FHIR Duration / FHIRPath
     "a": "year", "year": "year", "years": "year", "mo": "month", "month": "month", "months": "month",

@@ -77,7 +77,7 @@ class _Compilation:
             constants=self.constants, rules=rules,
             override_reasons=tuple(extension_values(source, "override-reason")),
             card_limit=next(extension_values(source, "card-limit"), len(rules)),
-            quiet=dict(self._quiet()), inputs_of=self.inputs_of,
+            quiet=dict(self._quiet()), inputs_of=self.inputs_of, label=source.get("title", source["id"]),
             rules_by_hook={hook: tuple(rule for rule in rules if hook in rule.hooks)
                            for hook in {hook for rule in rules for hook in rule.hooks}},
         )  # fmt: skip
@@ -333,8 +333,11 @@ def _names_of(suggestion: Suggestion) -> Iterator[str]:
 
 def with_parameters(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     """The plan with some parameters set otherwise; raises ContentError for a name that it does not have."""
-    unknown = sorted(changes.keys() - plan.parameters.keys())
-    if unknown:
-        raise ContentError("plan.yaml", f"parameter {unknown[0]}", "the plan has no such parameter")
+    for name, value in sorted(changes.items()):
+        where, known = f"parameter {name}", plan.parameters.get(name)
+        if name not in plan.parameters:
+            raise ContentError("plan.yaml", where, "the plan has no such parameter")
+        if type(value) is not type(known) or (is_duration(known) and not is_duration(value)):
+            raise ContentError("plan.yaml", where, f"must be of the same kind as {known!r}")
     parameters = {**plan.parameters, **changes}
     return dataclasses.replace(plan, parameters=parameters, constants={**plan.constants, **changes})

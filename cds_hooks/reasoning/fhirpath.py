@@ -12,6 +12,7 @@ An expression is parsed strictly to its end at start: fhirpathpy alone would acc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from antlr4 import CommonTokenStream, InputStream
@@ -66,8 +67,9 @@ class _Strict(ErrorListener):  # type: ignore[misc]
         raise ExpressionError(f"syntax error at line {line}, column {column + 1}: {msg}")
 
 
+@lru_cache(maxsize=10_000)
 def parse(text: str) -> Node:
-    """The syntax tree of an expression, read to its very end; raises ExpressionError."""
+    """The syntax tree of an expression, read to its very end; raises ExpressionError. Nobody may change the tree."""
     listener = _Strict()
     lexer = FHIRPathLexer(InputStream(text))
     parser = FHIRPathParser(CommonTokenStream(lexer))

@@ -117,6 +117,9 @@ class Plan:
     card_limit: int
     quiet: Mapping[str, str]  # hook → lowest indicator that is shown there
     inputs_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # name → inputs it rests on
+    label: str = ""  # who speaks: `source.label` of the cards
+    off: frozenset[str] = frozenset()  # rules that a site has switched off
+    site: str | None = None  # name and content hash of the site's layer
     rules_by_hook: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     @property

@@ -29,7 +29,8 @@ def trace(
     """The whole trace as JSON. `cards` are rule id → summary, `silenced` rule id → reason."""
     plan = evaluation.plan
     return {
-        "plan": {"id": plan.id, "version": plan.version, "content": plan.digest[:12]},
+        "plan": {"id": plan.id, "version": plan.version, "content": plan.digest[:12],
+                 **({"site": plan.site} if plan.site else {})},
         "hook": evaluation.asked.hook,
         "now": evaluation.constants["now"],
         "inputs": {key: _source(source) for key, source in evaluation.chart.sources.items()},
@@ -117,6 +118,8 @@ def _item(item: Any) -> Any:
 def as_text(shown: Mapping[str, Any]) -> str:
     """The trace for a terminal: one screen that answers why this card, or why none."""
     lines = [f"{shown['plan']['id']} {shown['plan']['version']} ({shown['plan']['content']}) on {shown['hook']}", ""]
+    if "site" in shown["plan"]:
+        lines.insert(1, f"with the site layer {shown['plan']['site']}")
     lines.append("inputs")
     for key, source in shown["inputs"].items():
         note = "" if source["complete"] else f"  not whole: {source.get('problem', '')}"
