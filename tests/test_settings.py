@@ -36,6 +36,7 @@ def test_defaults(tmp_path: Path) -> None:
         "cors": {"origins": ("*",)},
         "development": True,
         "data": tmp_path / "hfs-cds-hooks",
+        "site": None,
         "log": "json",
     }
 

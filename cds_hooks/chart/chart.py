@@ -201,7 +201,8 @@ class Chart:
         """(resource or None, whether that is certain): contained, in the chart, among the drafts, else read."""
         target = reference.get("reference") if isinstance(reference, dict) else None
         if isinstance(target, str) and target.startswith("#"):
-            return self._contained(target[1:], container), True
+            held = self._contained(target[1:], container)
+            return held, held is not None  # a reference into nothing is damage, not an absence
         name = local_reference(reference)
         if name is None:
             return None, False

@@ -63,11 +63,14 @@ def shifted(moment: datetime, amount: int, unit: str) -> datetime:
 
 
 def is_duration(value: Any) -> bool:
-    """Whether this is a FHIR Duration that `within` understands: a whole number and a known unit."""
-    return (
-        isinstance(value, dict) and isinstance(value.get("value"), int)
-        and (value.get("code") or value.get("unit")) in _UNITS
-    )  # fmt: skip
+    """Whether this is a FHIR Duration that `within` understands: a whole number and a known unit, within reason."""
+    if not isinstance(value, dict) or not isinstance(value.get("value"), int):
+        return False
+    try:
+        shifted(datetime(2000, 1, 1, tzinfo=UTC), -value["value"], str(value.get("code") or value.get("unit")))
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:
@@ -107,9 +110,10 @@ def day(value: Any) -> str | None:
 
 
 def whole_months(value: Any, today: date) -> int | None:
-    """Completed months from a date to today, None if unknown."""
+    """Completed months from a date to today; None if unknown or yet to come."""
     found = span_of(value)
     if found is None:
         return None
     start = found[0].date()
-    return (today.year - start.year) * 12 + today.month - start.month - (today.day < start.day)
+    months = (today.year - start.year) * 12 + today.month - start.month - (today.day < start.day)
+    return months if months >= 0 else None

@@ -145,7 +145,8 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     resources = list(_entries(entries, query.type))
     next_url = _next(value) if "link" in value else None
     total = value.get("total")
-    cut = next_url is not None or (isinstance(total, int) and total > len(entries))
+    matches = sum(not (isinstance(entry, dict) and _extra(entry)) for entry in entries)
+    cut = next_url is not None or (isinstance(total, int) and total > matches)
     return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
 
 
@@ -156,8 +157,16 @@ def _entries(entries: list[Any], kind: str) -> Iterator[dict[str, Any]]:
             yield resource
 
 
+def _extra(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is no match of the search but came along with it: `total` does not count these."""
+    search = entry.get("search")
+    return isinstance(search, dict) and search.get("mode") in ("include", "outcome")
+
+
 def _next(bundle: Mapping[str, Any]) -> str | None:
+    """The URL of the next page; empty if there is a next link that names none."""
     for link in as_list(bundle.get("link")):
-        if isinstance(link, dict) and link.get("relation") == "next" and isinstance(url := link.get("url"), str):
-            return url
+        if isinstance(link, dict) and link.get("relation") == "next":
+            url = link.get("url")
+            return url if isinstance(url, str) else ""
     return None

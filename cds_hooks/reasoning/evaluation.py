@@ -45,6 +45,7 @@ class Evaluation:
         self.problems: Final[Counter[str]] = Counter()
         self.terminology: Final[Terminology] = plan.terminology
         self.by_words: Final[set[str]] = set()
+        self.container: Any = None
         self._constants: Mapping[str, Any] | None = None
         self._values: dict[str, Collection] = {
             "selected": Collection(list(asked.selected)),

@@ -148,7 +148,8 @@ def _plain_steps(node: Node) -> tuple[str, ...]:
     if node["type"] in ("TermExpression", "InvocationTerm") and len(parts) == 1:
         return _plain_steps(parts[0])
     if node["type"] == "MemberInvocation":
-        return (parts[0]["text"].strip("`"),)
+        name = parts[0]["text"].strip("`")
+        return () if name[:1].isupper() else (name,)  # `Patient.name`: a type's name is no element
     if node["type"] == "InvocationExpression":
         before, last = _plain_steps(parts[0]), _plain_steps(parts[1])
         return before + last if before and last else ()
@@ -194,7 +195,7 @@ class Compiler:
         if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
             return Path(steps)
         if inner is not None and (own := function_of(inner)) and own[0] in FUNCTIONS and own[0] != "memberOf":
-            return Own(This(), own[0], tuple(self._node(argument) for argument in own[1]))
+            return self._own(This(), *own)
         if inner is not None and term["type"] == "ParenthesizedTerm":
             return self._node(inner)
         if inner is not None and term["type"] == "ExternalConstantTerm":
@@ -218,7 +219,7 @@ class Compiler:
         if call and call[0] == "not" and not call[1]:
             return Not(self._node(parts[0]))
         if call and call[0] in FUNCTIONS and call[0] != "memberOf":
-            return Own(self._node(parts[0]), call[0], tuple(self._node(argument) for argument in call[1]))
+            return self._own(self._node(parts[0]), *call)
         if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
             return Path(steps)
         if not self._names(node):  # nothing in it can be incomplete: fhirpathpy's own meaning holds
@@ -241,6 +242,11 @@ class Compiler:
         if name in ("exists", "empty") and not arguments:
             return Exists(source) if name == "exists" else Not(Exists(source))
         return Step(source, parts[1], self._names(parts[1]), plain=False, empties=name in _EMPTY_OF_EMPTY)
+
+    def _own(self, source: Expression, name: str, arguments: list[Node]) -> Own:
+        if len(arguments) not in FUNCTIONS[name]["arity"]:
+            raise ExpressionError(f"{name}() takes {' or '.join(map(str, FUNCTIONS[name]['arity']))} argument(s)")
+        return Own(source, name, tuple(self._node(argument) for argument in arguments))
 
     def _comparison(self, node: Node, parts: list[Node]) -> Expression | None:
         """`=`, `!=` or `in` between a plain path or constant and fixed strings; None for anything else."""

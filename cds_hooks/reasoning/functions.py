@@ -22,6 +22,7 @@ class Call(Protocol):
 
     now: datetime
     terminology: Terminology
+    container: Any  # the resource that the current item is part of
 
     def contains(self, value_set: ValueSet, value: Any) -> bool:
         """Whether a concept or string is in the set; a match by words is noted for the trace."""
@@ -76,12 +77,15 @@ def _plus(ctx: dict[str, Any], data: list[Any], duration: list[Any]) -> list[Any
     amount = raw(duration[0])
     if found is None:
         return []
-    return [dates.shifted(found[0], amount["value"], amount.get("code") or amount["unit"]).date().isoformat()]
+    try:
+        return [dates.shifted(found[0], amount["value"], amount.get("code") or amount["unit"]).date().isoformat()]
+    except (ValueError, OverflowError):  # beyond the calendar
+        return []
 
 
 def _done(_ctx: dict[str, Any], data: list[Any]) -> list[Any]:
     found = (done_at(raw(item)) for item in data)
-    return [item for item in found if item is not None]
+    return [item for item in found if dates.span_of(item) is not None]
 
 
 def _latest(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
@@ -96,7 +100,9 @@ def _latest(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
 
 def _resolve(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
     call: Call = ctx["call"]
-    container = raw(ctx["dataRoot"][0]) if ctx["dataRoot"] else None
+    container = call.container
+    if container is None and ctx["dataRoot"]:
+        container = raw(ctx["dataRoot"][0])
     # A choice element (`medication`) may hold a concept instead of a reference: then there is nothing to resolve.
     references = [raw(item) for item in data if not (isinstance(raw(item), dict) and "coding" in raw(item))]
     found = (call.resolve(reference, container) for reference in references)

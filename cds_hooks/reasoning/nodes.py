@@ -57,6 +57,9 @@ class Environment(Protocol):
     def trouble(self, kind: str) -> None:
         """Count a problem that was swallowed."""
 
+    #: The resource that the current item is part of: where a reference like `#id` points.
+    container: Any
+
 
 # ---- the nodes of a compiled expression
 
@@ -212,6 +215,9 @@ class Own(_Items):
             return Collection(FUNCTIONS[self.name]["fn"]({"call": env, "dataRoot": this}, found.items, *given))
         except Unknowable:
             return UNKNOWN
+        except Exception:  # an argument or item of unexpected shape
+            env.trouble("expression")
+            return UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +316,16 @@ class Where(_Items):
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         found = self.source.collect(env, this)
         items, complete = [], found.complete
+        outer = env.container
         for item in found.items:
+            data = raw(item)
+            env.container = data if isinstance(data, dict) and "resourceType" in data else outer
             verdict = self.criterion.judge(env, [item])
             if verdict:
                 items.append(item)
             elif verdict is None:
                 complete = False
+        env.container = outer
         return found if len(items) == len(found.items) else Collection(items, complete)
 
 
@@ -328,8 +338,8 @@ class Union(_Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         one, two = self.left.collect(env, this), self.right.collect(env, this)
-        items = list(one.items)
-        for item in two.items:
+        items: list[Any] = []
+        for item in (*one.items, *two.items):
             if not _holds(items, raw(item)):
                 items.append(item)
         return Collection(items, one.complete and two.complete)
@@ -348,7 +358,7 @@ class Intersect(_Items):
 
 
 def _holds(items: list[Any], data: Any) -> bool:
-    if isinstance(data, dict):
+    if isinstance(data, dict) and "resourceType" in data:
         return any(raw(item) is data for item in items)
     return any(raw(item) == data for item in items)
 

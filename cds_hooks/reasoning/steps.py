@@ -83,6 +83,7 @@ def infer(node: Node, names: Mapping[str, Types], this: Types) -> Types:
         left, right = (infer(part, names, this) for part in parts)
         return left | right if left and right else ANY
     if kind == "IndexerExpression":
+        infer(parts[1], names, this)
         return infer(parts[0], names, this)
     for part in parts:
         infer(part, names, this)

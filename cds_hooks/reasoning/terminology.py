@@ -202,9 +202,11 @@ class Terminology:
     def _concept_map(self, file: str, resource: dict[str, Any]) -> ConceptMap:
         targets: dict[Key, tuple[str, str | None]] = {}
         for group in resource.get("group", ()):
-            if group.get("source") != group.get("target"):
+            if not group.get("source") or group["source"] != group.get("target"):
                 raise ContentError(file, resource["id"], "a code is replaced within its own system only")
-            for element in group["element"]:
+            for element in group.get("element", ()):
+                if "code" not in element or not all("code" in target for target in element.get("target", ())):
+                    raise ContentError(file, resource["id"], "an element and its target each need a code")
                 for target in element.get("target", ())[:1]:
                     targets[self.key(group["source"], element["code"])] = (target["code"], target.get("display"))
         return ConceptMap(resource["url"], targets)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fhirpathpy.engine.nodes import ResourceNode
+
 from cds_hooks.chart.gather import Source
 from cds_hooks.chart.reading import name_of
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
@@ -17,6 +19,7 @@ from cds_hooks.reasoning.plan import Condition
 
 _WORDS: dict[Verdict, str] = {True: "true", False: "false", None: "unknown"}
 _SHOWN = 8  # values of one fact
+_SAFE = frozenset({"code", "id", "date", "dateTime", "instant", "time", "uri", "url", "canonical", "oid", "uuid"})
 
 
 def trace(
@@ -99,13 +102,21 @@ def _lacking(evaluation: Evaluation, condition: Condition) -> list[str]:
 
 
 def _value(found: Collection) -> Any:
-    items = [raw(item) for item in found.items]
+    items = [_told(item) for item in found.items]
     shown = [_item(item) for item in items[:_SHOWN]]
     if len(items) > _SHOWN:
         shown.append(f"… {len(items)} in all")
     if not found.complete:
         return [*shown, "perhaps more"] if shown else "unknown"
     return shown[0] if len(shown) == 1 and isinstance(items[0], bool) else shown
+
+
+def _told(item: Any) -> Any:
+    """The JSON of an item; words of the chart, which may say anything, are not repeated."""
+    data = raw(item)
+    if isinstance(item, ResourceNode) and isinstance(data, str) and item.path not in _SAFE:
+        return "(text)"
+    return data
 
 
 def _item(item: Any) -> Any:

@@ -1,0 +1,233 @@
+"""The chart: native selection by code, other people's data dropped and counted, references resolved or left open."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cds_hooks.chart.chart import Chart, Input, Retrieval, Selection
+from cds_hooks.chart.gather import Source
+from cds_hooks.chart.search import Query
+
+MINE = {"reference": "Patient/p1"}
+A, B = "urn:example:a", "urn:example:b"
+
+
+def key_of(system: str | None, code: str) -> tuple[str | None, str]:
+    """As a terminology would have it: B is an alias of A, and codes of A compare without dot and case."""
+    system = A if system == B else system
+    return system, code.replace(".", "").upper() if system == A else code
+
+
+def condition(identity: str, *pairs: tuple[str | None, str], **more: Any) -> dict[str, Any]:
+    codings = [{"system": system, "code": code} for system, code in pairs]
+    return {"resourceType": "Condition", "id": identity, "subject": MINE, "code": {"coding": codings}} | more
+
+
+RETRIEVAL = Retrieval(
+    [Query("conditions", "Condition", 10), Query("patient", "Patient"), Query("orders", "ServiceRequest", 10)],
+    [
+        Selection("all", "Condition"),
+        Selection("exact", "Condition", "code", frozenset({(A, "X12"), ("urn:c", "x.1")})),
+        Selection("below", "Condition", "code", frozenset(), ((A, "X1"),)),
+        Selection("words", "Condition", "code", frozenset({(A, "W")}), (), lambda c: "w" if "wort" in str(c) else None),
+        Selection("stage", "Condition", "stage.type", frozenset({(A, "S")})),
+        Selection("patient", "Patient"),
+        Selection("orders", "ServiceRequest", "code", frozenset({(A, "O")})),
+    ],
+    key_of,
+)
+
+
+def chart(*conditions: Any, drafts: Sequence[dict[str, Any]] = (), reader: Any = None, **sources: Source) -> Chart:
+    return Chart(RETRIEVAL, "p1", {"conditions": Source("supplied", conditions), **sources}, drafts, reader)
+
+
+def ids(found: Input | None) -> list[str]:
+    assert found is not None
+    return [item["id"] for item in found.items]
+
+
+# --- Selection ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pair", "names"),
+    [
+        ((A, "X12"), ["all", "exact", "below"]),
+        ((A, "x.12"), ["all", "exact", "below"]),  # dot and case
+        ((B, "x.12"), ["all", "exact", "below"]),  # alias
+        ((A, "X1"), ["all", "below"]),  # the header itself
+        ((A, "X19.9"), ["all", "below"]),  # below the header
+        ((A, "Y12"), ["all"]),
+        (("urn:c", "x.1"), ["all", "exact"]),
+        (("urn:c", "x1"), ["all"]),  # a system without folding
+        (("urn:c", "X12"), ["all"]),  # the right code in the wrong system
+        ((None, "X12"), ["all"]),
+    ],
+)
+def test_selection_by_code(pair: tuple[str | None, str], names: list[str]) -> None:
+    for _ in range(2):  # the second time from memory
+        mine = chart(condition("c", pair))
+        found = [name for name in ("all", "exact", "below", "words", "stage") if ids(mine.input(name))]
+        assert found == names
+
+
+def test_one_of_several_codings_is_enough_and_counts_once() -> None:
+    both = condition("c", ("urn:c", "x.1"), (A, "X12"), (A, "zzz"))
+    mine = chart(both, both | {"id": "d"})
+    assert ids(mine.input("exact")) == ["c", "d"]
+    assert ids(mine.input("below")) == ["c", "d"]
+
+
+def test_selection_by_words_and_by_inner_element() -> None:
+    worded = condition("w", code={"text": "ein wort"})
+    staged = condition("s", stage=[{"type": {"coding": [{"system": A, "code": "s"}]}}])
+    mine = chart(worded, staged)
+    assert ids(mine.input("words")) == ["w"]
+    assert ids(mine.input("stage")) == ["s"]
+
+
+ODD_CODES: list[Any] = [
+    None, "X12", 5, [], {}, {"coding": None}, {"coding": []}, {"coding": "X12"}, {"coding": [None, 7, [], {}]},
+    {"coding": [{"system": [], "code": {}}]}, {"coding": [{"system": A}]}, {"coding": [{"code": 12}]},
+    [[{"coding": []}]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ODD_CODES, ids=repr)
+def test_odd_codes_belong_to_nothing(code: Any) -> None:
+    mine = chart(condition("seen", (A, "dull")), condition("c", code=code))
+    assert ids(mine.input("exact")) == ids(mine.input("below")) == ids(mine.input("stage")) == []
+    assert ids(mine.input("all")) == ["seen", "c"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        [{"coding": [{"system": A, "code": "X12"}]}],  # a list where an object is due
+        {"coding": {"system": A, "code": "X12"}},  # an object where a list is due
+        {"system": A, "code": "X12"},  # a Coding where a CodeableConcept is due
+        {"coding": [None, {"system": A, "code": "dull"}, {"system": A, "code": "X12"}]},
+    ],
+    ids=repr,
+)
+def test_odd_shapes_are_still_read(code: Any) -> None:
+    assert ids(chart(condition("seen", (A, "dull")), condition("c", code=code)).input("exact")) == ["c"]
+
+
+def test_an_input_knows_whether_it_is_whole() -> None:
+    part = Source("supplied", [condition("c", (A, "X12"))], complete=False)
+    sources = {"conditions": part, "orders": Source("failed", (), complete=False)}
+    mine = Chart(RETRIEVAL, "p1", sources)
+    assert mine.input("exact") == Input([condition("c", (A, "X12"))], False, "conditions")
+    assert mine.input("orders") == Input([], False, "orders")
+    assert mine.input("patient") == Input([], False, "patient"), "no source at all is nothing known"
+    assert mine.input("nonsense") is None
+
+
+# --- Whose data -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "kept", "problem"),
+    [
+        ({"subject": MINE}, True, None),
+        ({"subject": {"reference": "https://ehr.example.org/fhir/Patient/p1"}}, True, None),
+        ({"subject": {"reference": "Patient/p1/_history/2"}}, True, None),
+        ({"subject": None, "patient": MINE}, True, None),
+        ({"subject": {"reference": "Patient/p2"}}, False, "foreign-subject"),
+        ({"subject": {"reference": "Group/p1"}}, False, "foreign-subject"),
+        ({"subject": {"reference": "Patient/P1"}}, False, "foreign-subject"),
+        ({"subject": {"reference": "Patient/p11"}}, False, "foreign-subject"),
+        ({"subject": None}, False, "no-subject"),
+        ({"subject": {"display": "somebody"}}, False, "no-subject"),
+        ({"subject": [MINE]}, False, "no-subject"),
+        ({"subject": 5}, False, "no-subject"),
+    ],
+)
+def test_whose_resources_count(subject: dict[str, Any], kept: bool, problem: str | None) -> None:
+    mine = chart(condition("c", (A, "X12"), **subject))
+    assert bool(ids(mine.input("exact"))) is kept
+    assert dict(mine.problems) == ({problem: 1} if problem else {})
+
+
+def test_the_patient_must_be_the_one_asked_about() -> None:
+    other = Source("supplied", [{"resourceType": "Patient", "id": "p2"}])
+    assert ids(chart(patient=other).input("patient")) == []
+
+
+def test_drafts_without_subject_are_taken_others_dropped() -> None:
+    draft = {"resourceType": "ServiceRequest", "id": "o1"}
+    mine = chart(drafts=[draft, draft | {"subject": {"reference": "Patient/p2"}}, draft | {"subject": MINE}])
+    assert mine.drafts == [draft, draft | {"subject": MINE}]
+    assert dict(mine.problems) == {"foreign-subject": 1}
+
+
+# --- References -----------------------------------------------------------------------------------------------------
+
+DEVICE = {"resourceType": "DeviceDefinition", "id": "d1"}
+
+
+class Shelf:
+    """Reads of a FHIR server; None is a failure, an empty list "no such resource"."""
+
+    def __init__(self, **resources: Any) -> None:
+        self.resources = resources
+        self.asked: list[str] = []
+
+    def __call__(self, reference: str) -> Any:
+        self.asked.append(reference)
+        return self.resources.get(reference.partition("/")[2])
+
+
+def test_contained_resources() -> None:
+    holder = {"contained": [None, {"id": "x"}, {"id": "d1", "resourceType": "DeviceDefinition"}]}
+    mine = chart()
+    assert mine.resolve({"reference": "#d1"}, holder) == (DEVICE, True)
+    assert mine.resolve({"reference": "#none"}, holder) == (None, True)
+    assert mine.resolve({"reference": "#d1"}) == (None, True)
+
+
+def test_references_into_the_chart_and_to_drafts() -> None:
+    draft = {"resourceType": "ServiceRequest", "id": "o1"}
+    mine = chart(condition("c"), drafts=[draft], reader=(shelf := Shelf()))
+    assert mine.resolve({"reference": "Condition/c"}) == (condition("c"), True)
+    assert mine.resolve({"reference": "https://ehr.example.org/fhir/Condition/c/_history/1"}) == (condition("c"), True)
+    assert mine.resolve({"reference": "ServiceRequest/o1"}) == (draft, True)
+    assert shelf.asked == []
+
+
+def test_a_read_reference_is_read_once() -> None:
+    mine = chart(reader=(shelf := Shelf(d1=[DEVICE])))
+    assert [mine.resolve({"reference": "DeviceDefinition/d1"}) for _ in range(3)] == [(DEVICE, True)] * 3
+    assert shelf.asked == ["DeviceDefinition/d1"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "certain"),
+    [
+        ([], True),  # the server knows that there is none
+        ([DEVICE | {"id": "other"}], True),  # not what was asked for
+        ([DEVICE | {"subject": {"reference": "Patient/p2"}}], True),  # another patient's
+        (None, False),  # it could not be read
+    ],
+)
+def test_what_is_not_there_and_what_is_not_known(answer: Any, certain: bool) -> None:
+    assert chart(reader=Shelf(d1=answer)).resolve({"reference": "DeviceDefinition/d1"}) == (None, certain)
+
+
+@pytest.mark.parametrize("reference", [None, 5, {}, {"reference": 5}, {"reference": "urn:uuid:0"}, {"reference": "x"}])
+def test_an_unreadable_reference_is_open(reference: Any) -> None:
+    assert chart(reader=Shelf()).resolve(reference) == (None, False)
+
+
+def test_without_a_server_a_reference_is_open_and_counted() -> None:
+    mine = chart()
+    assert mine.resolve({"reference": "DeviceDefinition/d1"}) == (None, False)
+    assert dict(mine.problems) == {"unresolved-reference": 1}
+
+
+def test_another_patients_resource_is_not_reached_by_reference() -> None:
+    mine = chart(condition("theirs", subject={"reference": "Patient/p2"}))
+    assert mine.resolve({"reference": "Condition/theirs"}) == (None, False)
