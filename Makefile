@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench mutate clean
 
 help:
 	@echo 'make run     start the service on 127.0.0.1:$(PORT) (PORT=... to change)'
 	@echo 'make test    run the tests, then the cases of all plans'
 	@echo 'make lint    check style, types and content'
 	@echo 'make bench   measure the service against a bare Flask application (Linux, about 90 s)'
+	@echo 'make mutate  check that the cases notice changes of the content (about 6 min)'
 	@echo 'make clean   remove .venv and all caches'
 
 run: $(RUNTIME)
@@ -36,6 +37,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m bench
+
+mutate: $(DEV)
+	$(BIN)/python -m mutation
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

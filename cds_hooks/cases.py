@@ -3,16 +3,28 @@
 One file holds several cases. Resources come from `_fixtures.yaml` by name, changed with `with`, or are written out.
 Dates are relative to the call: `now-5mo`, `now-2h`, `now-3wT` (T: with time of day).
 
-    - id: standard-mri-cpt
+    - id: plain-order
       title: …
-      about: [imaging-standard-mri]        # the rules that this is an example for
-      chart: [man-38, hfs-left, {use: bell, with: {clinicalStatus: …}}]
+      about: [rule-id]                     # the rules that this is an example for
+      chart: [man-38, problem, {use: other, with: {clinicalStatus: …}}]
       hook: order-select
-      orders: [mri-brain-cpt]              # drafts; `selected` names some of them, all by default
+      orders: [plain]                      # drafts; `selected` names some of them, all by default
       unavailable: [observations]          # prefetch keys that cannot be had
-      parameters: {earlyPalsyCard: true}
+      parameters: {someParameter: true}
       expect: []                           # silence; or the cards in order
       unknown: [rule ids]                  # rules that must be undecided, not just silent
+
+A case with `each` is played once for each of a list, put in turn at an element of one of its resources:
+
+      each: {in: plain.code, codes: ["urn:a|1", "urn:b|2"]}
+      each: {in: plain.note, values: [[{text: one}], [{text: another}]]}
+
+`in` is the resource's id and the path (`device.contained.0.safety`). A code takes the shape of what stands there: a
+Coding, a CodeableConcept, or a list with one of them; `values` are put there as they are. The codes are written out,
+not taken from a value set, so that one that is lost from its set is noticed.
+
+A card may also say what is written into the orders: `writes: [{note: [{text: "^new"}]}]`. Each entry must be part of
+the resource of one of its actions; strings are patterns.
 """
 
 from __future__ import annotations
@@ -29,6 +41,7 @@ from typing import Any, Final
 
 from cds_hooks.chart.dates import shifted
 from cds_hooks.chart.reading import as_list, codings
+from cds_hooks.chart.search import Query
 from cds_hooks.errors import CdsHooksError, ContentError
 from cds_hooks.loading import Loaded, with_codes_only
 from cds_hooks.protocol.hooks import HOOKS
@@ -41,8 +54,9 @@ FIXTURES: Final = "_fixtures.yaml"
 PATIENT: Final = "example"
 _RELATIVE: Final = re.compile(r"now(?:([+-])((?:\d+(?:y|mo|w|d|h|min))+))?(T)?")
 _KEYS: Final = frozenset({"id", "title", "about", "chart", "hook", "orders", "selected", "unavailable", "parameters",
-                          "expect", "unknown", "user", "encounter"})  # fmt: skip
-_CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions"})
+                          "expect", "unknown", "user", "encounter", "each"})  # fmt: skip
+_CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions", "writes"})
+_EACH_KEYS: Final = (frozenset({"in", "codes"}), frozenset({"in", "values"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +99,12 @@ def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
         for document in read_yaml(folder / FIXTURES):
             fixtures.update(document)
     cases = [
-        Case(f"cases/{path.name}", body)
+        case
         for path in sorted(folder.glob("*.yaml"))
         if path.name != FIXTURES
         for document in read_yaml(path)
         for body in document
+        for case in _repeated(Case(f"cases/{path.name}", body), fixtures)
     ]
     seen: set[str] = set()
     for case in cases:
@@ -102,6 +117,50 @@ def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
             raise ContentError(case.file, case.id, "the id is used twice")
         seen.add(case.id)
     return cases, fixtures
+
+
+def _repeated(case: Case, fixtures: Mapping[str, Any]) -> Iterator[Case]:
+    """The case, or one for each entry of its `each`."""
+    each = case.body.get("each")
+    if each is None:
+        yield case
+        return
+    if not isinstance(each, dict) or frozenset(each) not in _EACH_KEYS:
+        raise ContentError(case.file, case.id, "each has in, and either codes or values")
+    name, _, path = each["in"].partition(".")
+    for number, entry in enumerate(each["codes"] if "codes" in each else each["values"]):
+        label = entry if "codes" in each else number + 1
+        body = {key: value for key, value in case.body.items() if key != "each"}
+        for key in ("chart", "orders"):
+            body[key] = [_placed(case, item, name, path.split("."), entry, "codes" in each, fixtures)
+                         for item in body.get(key, ())]  # fmt: skip
+        if body["chart"] == case.body.get("chart", []) and body["orders"] == case.body.get("orders", []):
+            raise ContentError(case.file, case.id, f"each: nothing is called {name}")
+        yield Case(case.file, {**body, "id": f"{case.id}[{label}]"})
+
+
+def _placed(
+    case: Case, item: Any, name: str, path: Sequence[str], entry: Any, coded: bool, fixtures: Mapping[str, Any]
+) -> Any:
+    """The item as it is, or, if it is the one that is named, with the entry in its place."""
+    if name != (item if isinstance(item, str) else item.get("use", item.get("id"))):
+        return item
+    resource = {"id": PATIENT if name in fixtures and fixtures[name]["resourceType"] == "Patient" else name,
+                **_built(case, item, fixtures)}  # fmt: skip
+    node: Any = resource
+    for step in path[:-1]:
+        node = node[int(step) if isinstance(node, list) else step]
+    node[path[-1]] = _shaped(entry, node.get(path[-1])) if coded else copy.deepcopy(entry)
+    return resource
+
+
+def _shaped(token: str, like: Any) -> Any:
+    """The code of `system|code` as a Coding, a CodeableConcept, or a list with one, like what stands there now."""
+    if isinstance(like, list):
+        return [_shaped(token, like[0] if like else None)]
+    system, _, code = token.rpartition("|")
+    coding = {"system": system, "code": code}
+    return coding if isinstance(like, dict) and "code" in like else {"coding": [coding]}
 
 
 def run_cases(loaded: Loaded, now: datetime) -> list[Result]:
@@ -142,11 +201,13 @@ def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datet
         return result
     result.spoken = [rule["id"] for rule in trace["rules"] if rule["outcome"] == "card"]
     result.unknown = [rule["id"] for rule in trace["rules"] if rule["outcome"] == "unknown"]
-    result.problems += list(_differences(body["expect"], answer["cards"]))
+    result.problems += list(differences(body["expect"], answer["cards"]))
     result.problems += [f"{name} should be unknown" for name in body.get("unknown", ()) if name not in result.unknown]
     troubles = {kind: count for kind, count in trace["problems"].items() if kind in ("expression", "card")}
     if troubles:
         result.problems.append(f"swallowed problems: {troubles}")
+    result.problems += [f"{rule['id']}: {rule['outcome']}" for rule in trace["rules"]
+                        if "cannot be built" in rule["outcome"]]  # fmt: skip
     return result
 
 
@@ -171,7 +232,7 @@ def request_of(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: dat
 def _prefetch(loaded: Loaded, chart: Sequence[dict[str, Any]], body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "exception"}]}
     for query in loaded.plan.retrieval.queries:
-        found = [resource for resource in chart if resource["resourceType"] == query.type]
+        found = [resource for resource in chart if resource["resourceType"] == query.type and _asked(query, resource)]
         if query.key in body.get("unavailable", ()):
             yield query.key, outcome
         elif query.reads:
@@ -181,14 +242,29 @@ def _prefetch(loaded: Loaded, chart: Sequence[dict[str, Any]], body: Mapping[str
             yield query.key, {"resourceType": "Bundle", "type": "searchset", "entry": entries}
 
 
-def _resource(case: Case, item: Any, fixtures: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _asked(query: Query, resource: Mapping[str, Any]) -> bool:
+    """Whether the EHR would find the resource by the query's codes; an element that it lacks is not held against it."""
+    return all(
+        name not in resource or any(f"{system}|{code}" in wanted for one in as_list(resource[name])
+                                    for system, code in codings(one))
+        for name, wanted in query.tokens
+    )  # fmt: skip
+
+
+def _built(case: Case, item: Any, fixtures: Mapping[str, Any]) -> dict[str, Any]:
+    """The resource of a fixture's name, `{use: …, with: …}`, or what is written out; dates still relative."""
     name = item if isinstance(item, str) else item.get("use")
     if name is not None and name not in fixtures:
         raise ContentError(case.file, case.id, f"there is no fixture {name}")
     resource = copy.deepcopy(fixtures[name]) if name is not None else copy.deepcopy(item)
     if isinstance(item, dict) and "use" in item:
         resource.update(copy.deepcopy(item.get("with", {})))
-    resource = {key: value for key, value in resource.items() if value is not None}
+    return {key: value for key, value in resource.items() if value is not None}
+
+
+def _resource(case: Case, item: Any, fixtures: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    name = item if isinstance(item, str) else item.get("use")
+    resource = _built(case, item, fixtures)
     kind = resource["resourceType"]
     resource.setdefault("id", PATIENT if kind == "Patient" else name)
     subject = "patient" if kind in ("AllergyIntolerance", "Device") else "subject"
@@ -214,7 +290,8 @@ def _dated(value: Any, now: datetime) -> Any:
     return moment.isoformat(timespec="seconds") if timed else moment.date().isoformat()
 
 
-def _differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Every way in which the cards are not as a case expects them."""
     topics = [card["source"]["topic"]["code"] for card in cards]
     if topics != [card["topic"] for card in wanted]:
         yield f"cards {topics or 'none'}, expected {[card['topic'] for card in wanted] or 'none'}"
@@ -234,6 +311,21 @@ def _differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[st
                 yield f"{name}: suggestions {shown}, expected {want['suggestions']}"
 
 
+        for part in want.get("writes", ()):
+            written = [action.get("resource") for item in card.get("suggestions", ()) for action in item["actions"]]
+            if not any(_holds(resource, part) for resource in written):
+                yield f"{name}: no action writes {part}"
+
+
+def _holds(value: Any, part: Any) -> bool:
+    """Whether `part` is found in the value; lists in any order, strings as patterns."""
+    if isinstance(part, dict):
+        return isinstance(value, dict) and all(_holds(value.get(key), wanted) for key, wanted in part.items())
+    if isinstance(part, list):
+        return isinstance(value, list) and all(any(_holds(one, wanted) for one in value) for wanted in part)
+    return re.search(part, value) is not None if isinstance(part, str) and isinstance(value, str) else value == part
+
+
 def _same_suggestions(wanted: Sequence[Sequence[str]], offered: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
     return len(wanted) == len(offered) and all(
         len(shorts) == len(actions) and all(map(_same_action, shorts, actions))
@@ -242,7 +334,7 @@ def _same_suggestions(wanted: Sequence[Sequence[str]], offered: Sequence[Sequenc
 
 
 def _action(action: Mapping[str, Any]) -> str:
-    """An action in short: `create 43769-9`, `update mri 70553`, `delete ServiceRequest/ct`."""
+    """An action in short: `create CODE`, `update ID CODE`, `delete Type/ID`."""
     if action["type"] == "delete":
         return f"delete {action['resourceId']}"
     resource = action["resource"]

@@ -1,11 +1,10 @@
-"""The commands: serve, lint, test, explain, export."""
+"""The commands: serve, lint, test, explain, evidence, export, review."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +37,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     """Start the production server. All content is checked before the port opens."""
     from cds_hooks.lint import lint_static
     from cds_hooks.loading import load_all
-    from cds_hooks.serving import command
+    from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
     from cds_hooks.wsgi import CONFIG
 
@@ -52,10 +51,11 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
         for loaded in load_all(site=settings.site):
             for error in lint_static(loaded):
                 raise error
+        check_port(host, port)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))
+        argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)
     except CdsHooksError as error:
         _fail(error)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="cds-hooks-metrics-")
-    argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)
     click.echo(f"cds-hooks {__version__} listens on http://{host}:{port}/cds-services", err=True)
     os.execv(argv[0], argv)  # noqa: S606 - our own argv, no shell
 
@@ -123,7 +123,11 @@ def _coverage(table: dict[str, dict[str, int]]) -> None:
 @click.option("--plan", help="The plan to ask (default: the first that serves the request's hook).")
 @click.option("--json", "as_json", is_flag=True, help="The whole trace as JSON.")
 @click.option("--rule", "rules", multiple=True, help="Show only this rule (may be repeated).")
-def explain(request: Any, plan: str | None, as_json: bool, rules: Sequence[str]) -> None:
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML file with settings.")
+@_SITE
+def explain(
+    request: Any, plan: str | None, as_json: bool, rules: Sequence[str], config: Path | None, site: Path | None
+) -> None:
     """Say for each rule why it speaks, or why not, for a hook request in a JSON file (- for standard input)."""
     from cds_hooks.protocol.request import parse_request
     from cds_hooks.reasoning.trace import as_text
@@ -132,7 +136,8 @@ def explain(request: Any, plan: str | None, as_json: bool, rules: Sequence[str])
 
     try:
         body = json.load(request)
-        service = build_service(load_settings(None))
+        settings = load_settings(config)
+        service = build_service(settings.model_copy(update={"site": site}) if site else settings)
         offered = [entry["id"] for entry in service.discovery()["services"] if entry["hook"] == body.get("hook")]
         wanted = [name for name in offered if plan is None or name == f"{plan}-{body.get('hook')}"]
         hook = service.hook_of(wanted[0]) if wanted else None
@@ -144,6 +149,27 @@ def explain(request: Any, plan: str | None, as_json: bool, rules: Sequence[str])
     if rules:
         shown["rules"] = [rule for rule in shown["rules"] if rule["id"] in rules]
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else as_text(shown))
+
+
+@main.command()
+@click.option("--plan", help="The plan to show (default: all plans).")
+@click.option("--unused", is_flag=True, help="Show only what no rule cites, with the reason why it is there.")
+def evidence(plan: str | None, unused: bool) -> None:
+    """Print the evidence register: every claim, source of evidence and choice, with the rules that cite it."""
+    from cds_hooks.evidence import report
+    from cds_hooks.loading import load_plan
+    from cds_hooks.reasoning.content import plan_names
+
+    try:
+        root = content_root()
+        names = [name for name in plan_names(root) if plan in (None, name)]
+        if not names:
+            raise CdsHooksError(f"--plan: one of {', '.join(plan_names(root)) or 'none, there is no plan'}")
+        for name in names:
+            for line in report(load_plan(root, name), unused=unused):
+                click.echo(line)
+    except CdsHooksError as error:
+        _fail(error)
 
 
 @main.command()
@@ -160,3 +186,29 @@ def export(out: Path) -> None:
             click.echo(f"{len(written)} files in {out / name}")
     except CdsHooksError as error:
         _fail(error)
+
+
+@main.command()
+@click.option("--plan", help="The plan to show (default: the only one).")
+@click.option("--out", default=Path("review.html"), show_default=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Where to write it: a name in .html or .md.")  # fmt: skip
+@_SITE
+def review(plan: str | None, out: Path, site: Path | None) -> None:
+    """Write all that a plan does as one page for a clinician to read and sign."""
+    from cds_hooks.loading import load_plan
+    from cds_hooks.reasoning.content import plan_names
+    from cds_hooks.review.build import review as build
+    from cds_hooks.review.render import FORMATS
+
+    try:
+        root = content_root()
+        names = [name for name in plan_names(root) if plan in (None, name)]
+        if len(names) != 1:
+            raise CdsHooksError(f"--plan: one of {', '.join(plan_names(root)) or 'none, there is no plan'}")
+        if out.suffix not in FORMATS:
+            raise CdsHooksError(f"--out: the name ends in {' or '.join(FORMATS)}")
+        page = build(load_plan(root, names[0], site=site), datetime.now().astimezone().date())
+        out.write_text(FORMATS[out.suffix](page), encoding="utf-8")
+    except (CdsHooksError, OSError) as error:
+        _fail(error)
+    click.echo(f"{len(page.rules)} rules of {page.plan} {page.version} in {out}")

@@ -36,7 +36,7 @@ class ContentError(CdsHooksError):
         super().__init__(f"{file}: {element}: {reason}" if element else f"{file}: {reason}")
         #: Path of the file, relative to the content folder.
         self.file = file
-        #: Which element in it (`action[imaging-standard-mri].condition[0]`).
+        #: Which element in it (`action[rule-id].condition[0]`).
         self.element = element
         #: What is wrong, in one sentence.
         self.reason = reason

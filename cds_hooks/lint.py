@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cds_hooks.cases import Result, run_cases, run_site_cases
 from cds_hooks.errors import ContentError
+from cds_hooks.evidence import PARTS, lint_register
 from cds_hooks.loading import Loaded, load_plan
 from cds_hooks.reasoning.content import plan_names
 
-EVIDENCE_PARTS = ("claims", "evidence", "choices")
 KINDS = ("firing", "silent", "missing")
 
 
@@ -25,18 +25,33 @@ def lint(root: Path, now: datetime, site: Path | None = None) -> Iterator[Conten
     if not names:
         yield ContentError(str(root), "plans", "there is no plan")
     for name in names:
-        try:
-            loaded = load_plan(root, name, site=site)
-            yield from lint_static(loaded)
-            yield from lint_cases(loaded, run_cases(loaded, now))
-            yield from lint_site(loaded, now)
-        except ContentError as error:
-            yield ContentError(f"plans/{name}/{error.file}", error.element, error.reason)
+        for error in _of_plan(root, name, now, site):
+            yield ContentError(_located(root, name, error.file), error.element, error.reason)
+
+
+def _of_plan(root: Path, name: str, now: datetime, site: Path | None) -> Iterator[ContentError]:
+    try:
+        loaded = load_plan(root, name, site=site)
+        yield from lint_static(loaded)
+        yield from lint_cases(loaded, run_cases(loaded, now))
+        yield from lint_site(loaded, now)
+    except ContentError as error:
+        yield error
+
+
+def _located(root: Path, name: str, file: str) -> str:
+    """The path of a file within the content folder; what is no file of the plan is named as it is."""
+    for folder in (root / "plans" / name, root / "cards" / name, root):
+        found = [folder / file] if (folder / file).is_file() else sorted(folder.rglob(Path(file).name))
+        if len(found) == 1:
+            return str(found[0].relative_to(root))
+    return file
 
 
 def lint_static(loaded: Loaded) -> Iterator[ContentError]:
     """What can be seen without playing a case; part of every start."""
     yield from _evidence(loaded)
+    yield from lint_register(loaded)
     yield from _unused(loaded)
 
 
@@ -70,7 +85,7 @@ def coverage(loaded: Loaded, results: list[Result]) -> dict[str, dict[str, int]]
 
 def _evidence(loaded: Loaded) -> Iterator[ContentError]:
     register = loaded.package.evidence
-    known = {key: entry for part in EVIDENCE_PARTS for key, entry in register.get(part, {}).items()}
+    known = {key: entry for part in PARTS for key, entry in register.get(part, {}).items()}
     for rule in loaded.plan.rules:
         where = f"{rule.element}.documentation"
         for label in rule.evidence:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cds_hooks.answer.templates import Cards
 from cds_hooks.errors import ContentError
+from cds_hooks.protocol.hooks import HOOKS
 from cds_hooks.reasoning.compiling import compile_plan
 from cds_hooks.reasoning.content import Package, content_root, load_package, plan_names
 from cds_hooks.reasoning.plan import Plan
@@ -53,6 +54,7 @@ def _compiled(package: Package) -> Loaded:
     names = {topic: cards.facts_read(topic) for topic in topics}
     plan = compile_plan(package, names)
     _check_templates(cards, plan)
+    _check_hooks(plan)
     return Loaded(plan, cards, package)
 
 
@@ -68,12 +70,19 @@ def load_all(root: Path | None = None, *, site: Path | None = None, validate: bo
     return loaded
 
 
+def _check_hooks(plan: Plan) -> None:
+    for where, hooks in [("quiet", set(plan.quiet)), *((rule.element, rule.hooks) for rule in plan.rules)]:
+        for hook in sorted(hooks - HOOKS.keys()):
+            reason = f"no hook {hook!r} is known, but {', '.join(HOOKS)}"
+            raise ContentError("plan.yaml", f"{where}.trigger" if where != "quiet" else where, reason)
+
+
 def _topics(actions: Any) -> list[tuple[str, str]]:
     found = []
     for action in actions:
         if "code" in action:
-            coding = action["code"][0]["coding"][0]
-            found.append((coding["code"], action.get("id", "")))
+            codes = [coding.get("code") for concept in action["code"] for coding in concept.get("coding", ())]
+            found += [(code, action.get("id", "")) for code in codes[:1] if code]
         else:
             found += _topics(action.get("action", ()))
     return found
@@ -85,7 +94,7 @@ def _displays(package: Package) -> dict[tuple[str | None, str], str]:
     for _, value_set in package.of_type("ValueSet"):
         for include in value_set.get("compose", {}).get("include", ()):
             for concept in include.get("concept", ()):
-                if concept.get("display"):
+                if concept.get("display") and concept.get("code"):
                     found.setdefault((include.get("system"), concept["code"]), concept["display"])
     return found
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from cds_hooks.answer.assembly import Decision, build, decide
 from cds_hooks.answer.suggestions import Requested
 from cds_hooks.chart.chart import Chart
@@ -35,11 +37,12 @@ def now_here() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What came of a call: the JSON body, what the log may say, the topics of the cards."""
+    """What came of a call: the JSON body, what the log may say, the topics of the cards, swallowed problems."""
 
     payload: dict[str, Any]
     log: dict[str, Any]
     topics: tuple[str, ...] = ()
+    troubles: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class Thought:
     findings: Sequence[Finding]
     decision: Decision
     requested: Requested
+
+    def troubles(self) -> dict[str, int]:
+        """Every kind of problem that was met and not passed on to the caller, with its count."""
+        return {**self.evaluation.chart.problems, **self.evaluation.problems}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +115,20 @@ class CdsService:
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
         return Answered(
-            Response(cards=tuple(card for _, card in cards)).payload() if cards else {"cards": []},
+            Response(cards=tuple(cards.values())).payload() if cards else {"cards": []},
             _log(service.loaded.plan, thought, len(cards), broken, thought_s),
-            tuple(rule for rule, _ in cards),
+            tuple(rule.topic["code"] for rule in thought.decision.spoken if rule.id in cards),
+            thought.troubles(),
         )
 
     def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
         """The trace of a call, as JSON."""
         service = self._services[service_id]
         thought = self._think(service, request)
-        summaries = {}
-        for rule in thought.decision.spoken:
-            card = build(rule, thought.evaluation, service.loaded.cards, thought.requested, service.loaded.plan.label)
-            summaries[rule.id] = card.summary
-        problems = {**thought.evaluation.chart.problems, **thought.evaluation.problems}
-        return trace(thought.evaluation, thought.findings, summaries, thought.decision.silenced, problems)
+        cards, broken = self._cards(service, thought)
+        summaries = {rule: card.summary for rule, card in cards.items()}
+        silenced = {**thought.decision.silenced, **broken}
+        return trace(thought.evaluation, thought.findings, summaries, silenced, thought.troubles())
 
     # ---- the steps
 
@@ -152,18 +158,17 @@ class CdsService:
         deadline = time.monotonic() + self._deadline_s
         return Server(self._reader, request.fhir_server, request.token, deadline, self._pages), None
 
-    def _cards(self, service: _Service, thought: Thought) -> tuple[list[tuple[str, Card]], int]:
-        """(topic, card) of the rules that speak. A card that cannot be built is left out, counted and logged."""
-        cards, broken = [], 0
+    def _cards(self, service: _Service, thought: Thought) -> tuple[dict[str, Card], dict[str, str]]:
+        """(rule id → card, rule id → what is wrong). A card that cannot be built is left out, counted and logged."""
+        cards: dict[str, Card] = {}
+        broken: dict[str, str] = {}
         templates, label = service.loaded.cards, service.loaded.plan.label
         for rule in thought.decision.spoken:
             try:
-                card = build(rule, thought.evaluation, templates, thought.requested, label)
-            except (CdsHooksError, ValueError):  # a template or model that does not fit this chart: not a lost call
-                broken += 1
+                cards[rule.id] = build(rule, thought.evaluation, templates, thought.requested, label)
+            except (CdsHooksError, ValueError) as error:  # a template or model that does not fit: not a lost call
+                broken[rule.id] = f"its card cannot be built: {_reason(error)}"
                 thought.evaluation.trouble("card")
-                continue
-            cards.append((rule.topic["code"], card))
         return cards, broken
 
 
@@ -224,7 +229,15 @@ def _reading(server: Server) -> Callable[[str], Sequence[dict[str, Any]] | None]
     return read
 
 
-def _log(plan: Plan, thought: Thought, cards: int, broken: int, seconds: float) -> dict[str, Any]:
+def _reason(error: Exception) -> str:
+    """What is wrong with a card, without its text: that may hold words of the chart."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+                         for one in error.errors(include_url=False, include_input=False))  # fmt: skip
+    return str(error) if isinstance(error, CdsHooksError) else type(error).__name__
+
+
+def _log(plan: Plan, thought: Thought, cards: int, broken: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """What the log line says of a call: counts and names of ours, nothing of the patient."""
     verdicts = [finding.verdict for finding in thought.findings]
     line: dict[str, Any] = {
@@ -237,12 +250,12 @@ def _log(plan: Plan, thought: Thought, cards: int, broken: int, seconds: float) 
     if thought.decision.silenced:
         line["silenced"] = sorted(thought.decision.silenced)
     if broken:
-        line["broken_cards"] = broken
+        line["broken_cards"] = sorted(broken)
     sources = thought.evaluation.chart.sources
     odd = {key: source.how for key, source in sources.items() if source.how not in ("supplied", "null")}
     if odd:
         line["inputs"] = odd
-    troubles = {**thought.evaluation.chart.problems, **thought.evaluation.problems}
+    troubles = thought.troubles()
     if troubles:
         line["troubles"] = troubles
     return line

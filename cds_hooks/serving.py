@@ -6,9 +6,13 @@ One answer for everyone who starts a server (`cds-hooks serve`, the benchmark), 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Literal, get_args
+
+from cds_hooks.errors import ContentError
 
 Server = Literal["granian", "gunicorn"]
 
@@ -25,12 +29,34 @@ GRACE = 15
 
 
 def chosen() -> Server:
-    """Return the server to use: `CDS_WSGI_SERVER`, else granian. Raise ValueError for an unknown name."""
+    """Return the server to use: `CDS_WSGI_SERVER`, else granian. Raise ContentError for an unknown name."""
     name = os.environ.get("CDS_WSGI_SERVER", "granian")
     for known in get_args(Server):
         if name == known:
             return known  # type: ignore[no-any-return]
-    raise ValueError(f"CDS_WSGI_SERVER must be one of {', '.join(get_args(Server))}")
+    raise ContentError("environment", "CDS_WSGI_SERVER", f"must be one of {', '.join(get_args(Server))}")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ContentError if nobody can listen there. Servers that share a port would each get some of the calls."""
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just ended is no hindrance
+            probe.bind(address)
+    except OSError as error:
+        raise ContentError(f"{host}:{port}", "", f"cannot listen here: {error.strerror or error}") from None
+
+
+def counters_folder(data: Path, port: int) -> Path:
+    """Return an empty folder in which the workers share their counters; what a former server left is removed."""
+    folder = data / f"counters-{port}"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ContentError(str(data), "", f"cannot write here (--data): {error.strerror or error}") from None
+    return folder
 
 
 def command(

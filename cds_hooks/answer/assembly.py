@@ -27,53 +27,59 @@ class Decision:
 def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
     """Apply the plan's rules about rules. The plan's order is the order of cards."""
     decision = Decision()
-    fired = [finding.rule for finding in findings if finding.verdict]
-    if not fired:
+    heard = [finding.rule for finding in findings if finding.verdict]
+    if not heard:
         return decision
-    decision.silenced.update({rule.id: "switched off by the site" for rule in fired if rule.id in plan.off})
-    fired = [rule for rule in fired if rule.id not in plan.off]
-    for rule in fired:
-        reason = _silenced(rule, decision.spoken)
-        if reason is None:
+    for rule in heard:  # what is not shown silences nobody
+        reason = _unwanted(plan, rule, hook)
+        if reason:
+            decision.silenced[rule.id] = reason
+    heard = [rule for rule in heard if rule.id not in decision.silenced]
+    known: dict[str, str | None] = {}
+    for rule in heard:
+        by = _silencer(rule, heard, known)
+        if by is None:
             decision.spoken.append(rule)
         else:
-            decision.silenced[rule.id] = reason
-    _withdraw(decision)
-    _quieten(plan, decision, hook)
+            decision.silenced[rule.id] = by
     for rule in decision.spoken[plan.card_limit :]:
         decision.silenced[rule.id] = f"beyond the limit of {plan.card_limit} cards"
     del decision.spoken[plan.card_limit :]
     return decision
 
 
-def _silenced(rule: Rule, spoken: Sequence[Rule]) -> str | None:
-    groups = {group.id: group for group in rule.groups}
-    for other in spoken:
-        if other.suppresses & {rule.id, *groups}:
-            return f"suppressed by {other.id}"
-        if any(group.at_most_one and group.id in groups for group in other.groups):
-            return f"{other.id} speaks for the same group"
+def _unwanted(plan: Plan, rule: Rule, hook: str) -> str | None:
+    if rule.id in plan.off:
+        return "switched off by the site"
+    floor = plan.quiet.get(hook)
+    if floor is not None and LEVELS.index(rule.indicator) < LEVELS.index(floor):
+        return f"{rule.indicator} is not shown on {hook}"
     return None
 
 
-def _withdraw(decision: Decision) -> None:
-    """A rule may also suppress one that stands before it in the plan."""
-    for rule in list(decision.spoken):
-        above = {rule.id, *(group.id for group in rule.groups)}
-        other = next((one for one in decision.spoken if one is not rule and one.suppresses & above), None)
-        if other is not None:
-            decision.spoken.remove(rule)
-            decision.silenced[rule.id] = f"suppressed by {other.id}"
+def _silencer(rule: Rule, heard: Sequence[Rule], known: dict[str, str | None]) -> str | None:
+    """Why the rule stays silent: another one suppresses it, or comes first where only one may speak.
+
+    Only a rule that speaks itself can silence another. In a circle the rule asked first speaks.
+    """
+    if rule.id in known:
+        return known[rule.id]
+    known[rule.id] = None
+    known[rule.id] = next(
+        (reason for other in heard if other is not rule
+         and (reason := _conflict(rule, other, heard)) and _silencer(other, heard, known) is None),
+        None,
+    )  # fmt: skip
+    return known[rule.id]
 
 
-def _quieten(plan: Plan, decision: Decision, hook: str) -> None:
-    floor = plan.quiet.get(hook)
-    if floor is None:
-        return
-    for rule in list(decision.spoken):
-        if LEVELS.index(rule.indicator) < LEVELS.index(floor):
-            decision.spoken.remove(rule)
-            decision.silenced[rule.id] = f"{rule.indicator} is not shown on {hook}"
+def _conflict(rule: Rule, other: Rule, heard: Sequence[Rule]) -> str | None:
+    own = {rule.id, *(group.id for group in rule.groups)}
+    if other.suppresses & own:
+        return f"suppressed by {other.id}"
+    if heard.index(other) < heard.index(rule) and any(group.at_most_one and group.id in own for group in other.groups):
+        return f"{other.id} speaks for the same group"
+    return None
 
 
 class Facts:

@@ -82,7 +82,7 @@ def _create(change: Change, evaluation: Evaluation, requested: Requested, taken:
     if requested.encounter_id:
         resource["encounter"] = {"reference": f"Encounter/{requested.encounter_id}"}
     if "code" in activity:
-        resource["code"] = _in_order_system(activity["code"], evaluation.asked.selected)
+        resource["code"] = _in_order_system(activity["code"], evaluation)
     if not _apply(change.values, evaluation, resource, []):
         return None
     return pruned(resource)
@@ -97,11 +97,12 @@ def _free_id(kind: str, identity: str, evaluation: Evaluation, taken: set[str]) 
     return name
 
 
-def _in_order_system(concept: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _in_order_system(concept: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """The activity's code in the code system that the selected orders use; else its first, preferred coding."""
     offered = concept.get("coding", [])
-    used = [system for order in orders for system, _ in codings(order.get("code"))]
-    chosen = next((coding for system in used for coding in offered if coding.get("system") == system), None)
+    name = evaluation.terminology.system
+    used = [name(system) for order in evaluation.asked.selected for system, _ in codings(order.get("code"))]
+    chosen = next((coding for system in used for coding in offered if name(coding.get("system")) == system), None)
     return {**concept, "coding": [chosen or offered[0]]} if offered else dict(concept)
 
 

@@ -22,8 +22,9 @@ from cds_hooks.errors import ContentError
 SUFFIX: Final = ".md.j2"
 FOOTER: Final = "_footer" + SUFFIX
 _LONGEST: Final = 120  # characters of one chart string on a card
-_PUNCTUATION: Final = re.compile(r"([!-/:-@\[-`{-~])")
-_INVISIBLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+_ACTIVE: Final = re.compile(r"([\\`*_\[\]()<>&~|!{}#$:=])")  # what Markdown acts on anywhere in a line
+_LEADING: Final = re.compile(r"([+-]|\d+(?=[.]))")  # what it acts on at the start of one
+_INVISIBLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _LINKLIKE: Final = re.compile(r"(?i)\b(https?|ftp|www|mailto)(?=[:.])")
 
 
@@ -40,9 +41,17 @@ def plain(value: Any) -> str:
 
 
 def escaped(value: Any) -> str:
-    """A chart string as literal Markdown: punctuation escaped, no address becomes a link by itself."""
-    text = _LINKLIKE.sub(lambda match: match[0] + "\u2060", plain(value))
-    return _PUNCTUATION.sub(r"\\\1", text)
+    """A chart string as literal Markdown: what would be markup is escaped, no address becomes a link by itself.
+
+    Only what needs it: some clients print the backslashes.
+    """
+    text = _LINKLIKE.sub(lambda match: match[0] + "\u2060", plain(value)).replace("@", "@\u2060")
+    text = _ACTIVE.sub(r"\\\1", text)
+    start = _LEADING.match(text)
+    if start is None:
+        return text
+    place = start.end() if start[0].isdigit() else 0
+    return f"{text[:place]}\\{text[place:]}"
 
 
 def short(value: Any, length: int = 40) -> str:

@@ -12,6 +12,7 @@ from cds_hooks.chart.search import SEARCHABLE, Query
 from cds_hooks.errors import ContentError
 from cds_hooks.reasoning import steps
 from cds_hooks.reasoning.content import Package
+from cds_hooks.reasoning.extensions import EXTENSIONS, VARIABLE, extension_values, parts_of
 from cds_hooks.reasoning.fhirpath import Compiler, ExpressionError, names_in, parse
 from cds_hooks.reasoning.plan import (
     INDICATORS,
@@ -24,13 +25,14 @@ from cds_hooks.reasoning.plan import (
     Rule,
     Suggestion,
 )  # fmt: skip
-from cds_hooks.reasoning.terminology import EXTENSIONS, Terminology, extension_values
+from cds_hooks.reasoning.terminology import Terminology
 
-VARIABLE: Final = "http://hl7.org/fhir/StructureDefinition/variable"
 #: Names that every call has, with the types they may hold.
 CALL_INPUTS: Final = {"selected": steps.ORDERS, "drafts": steps.ORDERS}
 CALL_CONSTANTS: Final = {"hook": "string", "user": "string", "now": "dateTime", "today": "date"}
 _ACTION_TYPES: Final = {"create": "create", "update": "update", "remove": "delete"}
+#: What an activity may create: other requests have no `code`, `subject` or `requester` of the same shape.
+_CREATED: Final = frozenset({"ServiceRequest"})
 
 
 def compile_plan(package: Package, template_names: Mapping[str, frozenset[str]]) -> Plan:
@@ -76,7 +78,7 @@ class _Compilation:
             terminology=self.terminology, retrieval=retrieval, facts=facts, parameters=self.parameters,
             constants=self.constants, rules=rules,
             override_reasons=tuple(extension_values(source, "override-reason")),
-            card_limit=next(extension_values(source, "card-limit"), len(rules)),
+            card_limit=self._card_limit(len(rules)),
             quiet=dict(self._quiet()), inputs_of=self.inputs_of, label=source.get("title", source["id"]),
             rules_by_hook={hook: tuple(rule for rule in rules if hook in rule.hooks)
                            for hook in {hook for rule in rules for hook in rule.hooks}},
@@ -115,8 +117,11 @@ class _Compilation:
         for item in filters:
             if "searchParam" in item:
                 value_set = self._value_set("library.yaml", where, item["valueSet"]) if "valueSet" in item else None
+                codes = item.get("code", ())
+                if not value_set and not all(coding.get("system") and coding.get("code") for coding in codes):
+                    raise ContentError("library.yaml", where, "a code needs a system and a code")
                 keys = sorted((s or "", c) for s, c in value_set.keys) if value_set else [
-                    (coding["system"], coding["code"]) for coding in item.get("code", ())]  # fmt: skip
+                    (coding["system"], coding["code"]) for coding in codes]  # fmt: skip
                 tokens.append((item["searchParam"], tuple(f"{system}|{code}" for system, code in keys)))
         required = any(extension_values(requirement, "required"))
         return Query(name, requirement["type"], requirement.get("limit"), required, tuple(tokens))
@@ -228,10 +233,12 @@ class _Compilation:
         )
 
     def _rule(self, action: dict[str, Any], element: str, groups: tuple[Group, ...]) -> Rule:
-        topic = action["code"][0]["coding"][0]
+        topic: dict[str, Any] = next((coding for concept in action["code"] for coding in concept.get("coding", ())), {})
+        if not topic.get("system") or not topic.get("code"):
+            raise ContentError("plan.yaml", f"{element}.code", "a rule needs a topic: a coding with system and code")
         if action.get("priority") not in INDICATORS:
             raise ContentError("plan.yaml", f"{element}.priority", f"one of {', '.join(INDICATORS)} is needed")
-        hooks = frozenset(trigger["name"] for trigger in action.get("trigger", ()))
+        hooks = frozenset(trigger.get("name", "") for trigger in action.get("trigger", ()))
         conditions = self._conditions(action, element)
         if not hooks or not conditions:
             raise ContentError("plan.yaml", element, "a rule needs a trigger and a condition")
@@ -294,6 +301,8 @@ class _Compilation:
         if url not in self.activities:
             raise ContentError("plan.yaml", element, f"unknown activity {url}")
         file, activity = self.activities[url]
+        if activity.get("kind") not in _CREATED:
+            raise ContentError(file, f"{activity['id']}.kind", f"one of {', '.join(sorted(_CREATED))} is needed")
         return activity, self._values(file, activity["id"], activity.get("dynamicValue", ()), this, activity)
 
     def _values(
@@ -302,6 +311,8 @@ class _Compilation:
         found = []
         for number, value in enumerate(values):
             where = f"{element}.dynamicValue[{number}]"
+            if not value.get("path") or "expression" not in value:
+                raise ContentError(file, where, "a dynamic value needs a path and an expression")
             kinds = this or frozenset({activity["kind"] if activity else "ServiceRequest"})
             root = value["path"].replace("[+]", "").split(".")[0]
             if steps.after(kinds, root) is None:
@@ -318,8 +329,16 @@ class _Compilation:
     def _quiet(self) -> Iterator[tuple[str, str]]:
         for extension in self.package.plan.get("extension", ()):
             if extension.get("url") == EXTENSIONS + "quiet":
-                parts = {part["url"]: part for part in extension["extension"]}
-                yield parts["hook"]["valueString"], INDICATORS[parts["below"]["valueCode"]]
+                parts = parts_of(extension)
+                if parts["below"] not in INDICATORS:
+                    raise ContentError("plan.yaml", "quiet.below", f"one of {', '.join(INDICATORS)} is needed")
+                yield parts["hook"], INDICATORS[parts["below"]]
+
+    def _card_limit(self, without: int) -> int:
+        found = list(extension_values(self.package.plan, "card-limit"))
+        if len(found) > 1 or not all(isinstance(limit, int) and limit >= 1 for limit in found):
+            raise ContentError("plan.yaml", "card-limit", "one whole number from 1")
+        return found[0] if found else without
 
 
 def _names_of(suggestion: Suggestion) -> Iterator[str]:

@@ -19,10 +19,15 @@ import yaml
 from pydantic import ValidationError
 
 from cds_hooks.errors import ContentError
+from cds_hooks.reasoning.extensions import check_extensions
 
 CANONICAL: Final = "https://cds-hooks.example.org/fhir"
 _COMMON: Final = ("version", "status", "date", "experimental", "publisher")
-_FOLDERS: Final = ("valuesets", "codesystems", "conceptmaps", "activities")
+#: folder → the resource type that its files hold
+_FOLDERS: Final = {"valuesets": "ValueSet", "codesystems": "CodeSystem", "conceptmaps": "ConceptMap",
+                   "activities": "ActivityDefinition"}  # fmt: skip
+#: FHIR R4 value set publication-status; fhir.resources does not check codes
+_STATUSES: Final = ("draft", "active", "retired", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,10 @@ def plan_names(root: Path) -> list[str]:
 def load_package(root: Path, name: str, *, validate: bool = True) -> Package:
     """Read one plan's content; raises ContentError at the first file that is not valid YAML or FHIR R4."""
     folder = root / "plans" / name
-    plan = _only(folder / "plan.yaml")
-    library = _only(folder / "library.yaml")
-    pairs = [(str(path.relative_to(folder)), resource) for path in _files(folder) for resource in _documents(path)]
+    plan = _only(folder / "plan.yaml", "PlanDefinition")
+    library = _only(folder / "library.yaml", "Library")
+    pairs = [(str(path.relative_to(folder)), resource) for path, kind in _files(folder)
+             for resource in _documents(path, kind)]  # fmt: skip
     common: dict[str, Any] = {key: plan[key] for key in _COMMON if key in plan}
     for file, resource in (("plan.yaml", plan), ("library.yaml", library), *pairs):
         _complete(file, resource, common)
@@ -73,9 +79,10 @@ def load_package(root: Path, name: str, *, validate: bool = True) -> Package:
     return Package(name, folder, root / "cards" / name, plan, library, tuple(pairs), evidence, _digest(root, name))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for part in _FOLDERS:
-        yield from sorted((folder / part).glob("*.yaml"))
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    for part, kind in _FOLDERS.items():
+        for path in sorted((folder / part).glob("*.yaml")):
+            yield path, kind
 
 
 class _Loader(yaml.SafeLoader):
@@ -117,18 +124,20 @@ def read_yaml(path: Path) -> list[Any]:
         raise ContentError(path.name, "", f"cannot be read: {type(error).__name__}") from None
 
 
-def _documents(path: Path) -> list[dict[str, Any]]:
+def _documents(path: Path, kind: str) -> list[dict[str, Any]]:
     documents = read_yaml(path)
     for document in documents:
-        if not isinstance(document, dict) or not isinstance(document.get("resourceType"), str):
-            raise ContentError(path.name, "", "each document is a FHIR resource with a resourceType")
+        if not isinstance(document, dict) or document.get("resourceType") != kind:
+            raise ContentError(path.name, "", f"each document is a FHIR resource with the resourceType {kind}")
     return documents
 
 
-def _only(path: Path) -> dict[str, Any]:
+def _only(path: Path, kind: str | None = None) -> dict[str, Any]:
     documents = read_yaml(path)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise ContentError(path.name, "", "expected exactly one mapping")
+    if kind is not None and documents[0].get("resourceType") != kind:
+        raise ContentError(path.name, "resourceType", f"{kind} is expected here")
     return documents[0]
 
 
@@ -142,7 +151,7 @@ def _complete(file: str, resource: dict[str, Any], common: dict[str, Any]) -> No
 
 
 def check_resource(file: str, resource: dict[str, Any]) -> None:
-    """Validate a resource as FHIR R4; raises ContentError that names the element."""
+    """Validate a resource as FHIR R4, with our own extensions; raises ContentError that names the element."""
     kind = resource["resourceType"]
     try:
         module = importlib.import_module(f"fhir.resources.R4B.{kind.lower()}")
@@ -155,6 +164,9 @@ def check_resource(file: str, resource: dict[str, Any]) -> None:
         raise ContentError(file, f"{resource.get('id', kind)}.{where}", first["msg"]) from None
     except KeyError as error:  # the library's own way to refuse an unknown contained type
         raise ContentError(file, resource.get("id", ""), f"unknown resource type {error}") from None
+    if resource.get("status") not in _STATUSES:
+        raise ContentError(file, f"{resource.get('id', kind)}.status", f"one of {', '.join(_STATUSES)} is needed")
+    check_extensions(file, resource)
 
 
 def _digest(root: Path, name: str) -> str:

@@ -96,7 +96,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def constant_name(node: Node) -> str:
-    """The name of an ExternalConstant: `%hfs` and %`vs-hfs` without sign and quotes."""
+    """The name of an ExternalConstant: `%fact` and %`vs-one` without sign and quotes."""
     text: str = children(node)[0]["text"]
     return text.strip("`\"'")
 

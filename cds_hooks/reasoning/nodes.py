@@ -106,7 +106,7 @@ class _Truth:
 
 @dataclass(frozen=True, slots=True)
 class Name(_Items):
-    """A named input or fact: `%hfsLive`."""
+    """A named input or fact: `%fact`."""
 
     name: str
 

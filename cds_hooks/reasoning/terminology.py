@@ -8,23 +8,16 @@ that begin with it) and `alias` (another URI for the same system).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cds_hooks.chart.reading import as_list, codings, texts
 from cds_hooks.errors import ContentError
+from cds_hooks.reasoning.extensions import extension_values
 
-EXTENSIONS: Final = "https://cds-hooks.example.org/fhir/StructureDefinition/"
 _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried on
 Key = tuple[str | None, str]
-
-
-def extension_values(element: Mapping[str, Any], name: str) -> Iterator[Any]:
-    """The values of our own extension `name` on an element."""
-    for extension in element.get("extension", ()):
-        if extension.get("url") == EXTENSIONS + name:
-            yield next((value for key, value in extension.items() if key.startswith("value")), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +85,10 @@ class Terminology:
         self.concept_maps = {url: self._concept_map(*pair) for url, pair in by_type["ConceptMap"].items()}
 
     # ---- questions
+
+    def system(self, url: str | None) -> str | None:
+        """The main URI of a code system that may go by several."""
+        return self._aliases.get(url, url) if url is not None else None
 
     def key(self, system: str | None, code: str) -> Key:
         """The comparable form of a code."""
@@ -191,12 +188,16 @@ class Terminology:
         system = include.get("system")
         if system is None:
             return
+        if "concept" not in include and "filter" not in include:
+            raise ContentError(file, where, "all codes of a system are not supported: name the concepts")
         for concept in include.get("concept", ()):
             keys[self.key(system, concept["code"])] = concept.get("display", "")
         for condition in include.get("filter", ()):
             rule = self._rules.get(system)
             if condition.get("op") != "is-a" or rule is None or not rule.by_prefix:
                 raise ContentError(file, where, f"filter {condition.get('op')} is not supported for {system}")
+            if not condition.get("value"):
+                raise ContentError(file, where, "a filter needs a value")
             prefixes.append((system, rule.normal(condition["value"])))
 
     def _concept_map(self, file: str, resource: dict[str, Any]) -> ConceptMap:

@@ -93,10 +93,15 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class CaseLine:
-    """A case in one line; `instead` are the rules that spoke in it."""
+    """Cases of one title in one line; `instead` are the other rules that spoke in them.
+
+    `own`: from the file that is named like the rule's family, where the telling cases are.
+    """
 
     title: str
+    own: bool
     when: str
+    times: int
     instead: tuple[Named, ...]
 
 
@@ -150,6 +155,11 @@ class Rule:
     def choices(self) -> tuple[Statement, ...]:
         """What is the makers' own choice."""
         return tuple(entry for entry in (*self.evidence, *self.background) if entry.kind == "choices")
+
+    @property
+    def tensions(self) -> tuple[Tension, ...]:
+        """Where the sources that it cites disagree, each once."""
+        return tuple({item.id: item for entry in self.evidence for item in entry.tensions}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cds_hooks.chart.reading import as_list, codings
+from cds_hooks.chart import dates
+from cds_hooks.chart.reading import codings, done_at
 
 HOOKS: Final = {"patient-view": "chart opened", "order-select": "order picked", "order-sign": "orders signed"}
 INDICATORS: Final = {
@@ -21,9 +22,9 @@ RESOURCES: Final = {
     "MedicationAdministration": "drug given", "MedicationRequest": "drug order", "ServiceRequest": "order",
 }  # fmt: skip
 ELEMENTS: Final = {
-    "code": "what is ordered", "orderDetail": "details", "note": "note", "bodySite": "body site", "reasonCode": "reason",
-    "reasonReference": "reason, linked to", "supportingInfo": "attached", "occurrenceDateTime": "planned date",
-    "performerType": "asked of", "medicationCodeableConcept": "drug",
+    "code": "what is ordered", "orderDetail": "details", "note": "note", "bodySite": "body site",
+    "reasonCode": "reason", "reasonReference": "reason, linked to", "supportingInfo": "attached",
+    "occurrenceDateTime": "planned date", "performerType": "asked of", "medicationCodeableConcept": "drug",
 }  # fmt: skip
 
 
@@ -61,8 +62,8 @@ class Speaker:
         return Speaker(self._systems, self._name_of, resources)
 
     def system(self, url: str | None) -> str:
-        """The name of a code system."""
-        return self._systems.get(url or "", url or "no system")
+        """The name of a code system; without one, the end of its address."""
+        return self._systems.get(url or "") or (url or "no system").rsplit("/", 1)[-1]
 
     def say(self, value: Any) -> str:
         """A value in words."""
@@ -86,7 +87,7 @@ class Speaker:
         return ", ".join(f"{apart(key)} {self.say(item)}" for key, item in value.items())
 
     def _concept(self, value: dict[str, Any]) -> str:
-        codes = [f"{self.system(system)} {code}" for system, code in codings(value if "coding" in value else [value])]
+        codes = [f"{self.system(system)} {code}" for system, code in codings(value)]
         name = self._name_of(value) or value.get("display")
         if name is None or (codes and name == value.get("code")):
             return ", ".join(codes)
@@ -100,9 +101,15 @@ class Speaker:
         return f"{kind} “{called}”" if called else f"{kind} {name.rsplit('/', 1)[-1]}"
 
     def listed(self, resources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """Resources by kind and name."""
-        return tuple(f"{resource(str(item.get('resourceType')))}: {self._name_of(item) or item.get('id')}"
-                     for item in resources)  # fmt: skip
+        """Resources by kind and name, with their value and day if they have them."""
+        return tuple(self._listed(item) for item in resources)
+
+    def _listed(self, item: Mapping[str, Any]) -> str:
+        """`observation: Temperature = 37 (2026-05-01)`."""
+        said = f"{resource(str(item.get('resourceType')))}: {self._name_of(item) or item.get('id')}"
+        values = [self.say(value) for key, value in item.items() if key.startswith("value")]
+        day = dates.day(done_at(item))
+        return said + (f" = {values[0]}" if values else "") + (f" ({day})" if day else "")
 
 
 def flat(text: Any) -> str:
@@ -128,8 +135,8 @@ def _alternatives(pattern: str) -> list[str]:
 
 _REWRITES: Final = (
     (r"\(\?-i:([^()]*)\)", r"'\1'"), (r"\(\?!([^()]*)\)", r"(not “\1”)"), (r"\( \\w\+\)\{[^}]*\}", " …"),
-    (r"\\w[*+]", "…"), (r"\[ ?-? ?\]\??", " "), (r"\[(\w)(\w)\]", r"\1/\2"), (r"\(([^()]*)\)\?", r"[\1]"),
-    (r" \?", " "), (r"-\?", "-"), (r"\|", " / "), (r"\\b", ""), (r"\\", ""),
+    (r"\\w[*+]", "…"), (r"\[ ?-? ?\]\??", " "), (r"\[(\w)(\w)\]", r"(\1/\2)"), (r"\(([^()]*)\)\?", r"[\1]"),
+    (r" \?", " "), (r"-\?", "-"), (r"(\w)\?", r"[\1]"), (r"\|", " / "), (r"\\b", ""), (r"\\", ""),
 )  # fmt: skip
 
 
@@ -138,8 +145,3 @@ def _phrase(part: str) -> str:
     for old, new in _REWRITES:
         part = re.sub(old, new, part)
     return ("…" if open_start else "") + part.strip("…") + ("…" if open_end else "")
-
-
-def listed(value: Any) -> tuple[str, ...]:
-    """A YAML list of words, or a single one."""
-    return tuple(str(item) for item in as_list(value))

@@ -65,5 +65,13 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
             "status": status,
             "ms": round(seconds * 1000, 3),
         }
-        log.info("request", **line)
+        _write(log, line, metrics)
         return response
+
+
+def _write(log: FilteringBoundLogger, line: dict[str, Any], metrics: Metrics) -> None:
+    """Log the line. A log that cannot be written (full disk, closed pipe) is counted; the answer is still sent."""
+    try:
+        log.info("request", **line)
+    except (OSError, ValueError):
+        metrics.unlogged()

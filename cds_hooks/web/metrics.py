@@ -7,7 +7,7 @@ empty folder *before* prometheus_client is imported; then a scrape of any worker
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -34,6 +34,12 @@ class Metrics:
         told = Counter(
             "cds_hooks_feedback", "Feedback items, by service and outcome", ("service", "outcome"), registry=registry
         )
+        lost = Counter(
+            "cds_hooks_swallowed", "Problems met inside and not passed on, by kind", ("service", "kind"),
+            registry=registry,
+        )  # fmt: skip
+        self._unlogged = Counter("cds_hooks_log_failures", "Log lines that could not be written", registry=registry)
+        self._lost = cache(lambda service, kind: lost.labels(service, kind))
         self._calls = cache(lambda service, status: calls.labels(service, status))
         self._cards = cache(lambda service, topic: cards.labels(service, topic))
         self._time = cache(time.labels)
@@ -49,6 +55,15 @@ class Metrics:
         """Count the cards of an answer."""
         for topic in topics:
             self._cards(service, topic).inc()
+
+    def swallowed(self, service: str, troubles: Mapping[str, int]) -> None:
+        """Count what was swallowed while answering: a card that could not be built, an entry of an unknown type."""
+        for kind, count in troubles.items():
+            self._lost(service, kind).inc(count)
+
+    def unlogged(self) -> None:
+        """Count a log line that could not be written."""
+        self._unlogged.inc()
 
     def tolerated(self, problems: Iterable[str]) -> None:
         """Count the problems of a request by the field that each begins with; our own words, hence few."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from cds_hooks.protocol.feedback import FeedbackItem
@@ -23,6 +24,11 @@ class Outcome(Protocol):
     @property
     def topics(self) -> tuple[str, ...]:
         """The topic code of each card; codes of our content, so they may become metric labels."""
+
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """Kind of problem that was swallowed -> how often; the kinds are words of ours, so they may become labels."""
 
 
 class Service(Protocol):

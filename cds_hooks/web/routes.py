@@ -41,6 +41,8 @@ class Door:
         now.facts.update(outcome.log)
         if outcome.topics:
             self._metrics.answered(service_id, outcome.topics)
+        if outcome.troubles:
+            self._metrics.swallowed(service_id, outcome.troubles)
         return _json(dump_json(outcome.payload))
 
     def explain(self, service_id: str) -> Response:

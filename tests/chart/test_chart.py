@@ -185,8 +185,8 @@ def test_contained_resources() -> None:
     holder = {"contained": [None, {"id": "x"}, {"id": "d1", "resourceType": "DeviceDefinition"}]}
     mine = chart()
     assert mine.resolve({"reference": "#d1"}, holder) == (DEVICE, True)
-    assert mine.resolve({"reference": "#none"}, holder) == (None, True)
-    assert mine.resolve({"reference": "#d1"}) == (None, True)
+    assert mine.resolve({"reference": "#none"}, holder) == (None, False), "damage, not absence"
+    assert mine.resolve({"reference": "#d1"}) == (None, False)
 
 
 def test_references_into_the_chart_and_to_drafts() -> None:

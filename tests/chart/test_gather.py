@@ -113,7 +113,7 @@ def test_forms_of_a_prefetch_value(pool: ThreadPoolExecutor, value: Any, how: st
     assert (source.problem is None) is complete
 
 
-# BUG: `total` counts matches (FHIR R4, Bundle.total); entries that were included or are outcomes hide that some lack.
+# FHIR R4, Bundle.total: entries that were included or are outcomes do not count, so they must not hide a gap.
 @pytest.mark.parametrize(
     "extra",
     [

@@ -136,8 +136,7 @@ def test_a_null_in_a_list_is_nothing() -> None:
     assert compiler().compile("bodySite.exists()").judge(Call(), [{"bodySite": [None]}]) is False
 
 
-# BUG: the static check lets a path begin with the type's own name (`Condition.code`), as FHIRPath has it, but the plain
-# nodes take the name for an element: never found, silently. Either refuse it at start or understand it.
+# As FHIRPath has it; the plain nodes must not take the name for an element that is never there.
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

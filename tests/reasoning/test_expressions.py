@@ -157,8 +157,7 @@ def test_values(text: str, items: list[Any], complete: bool) -> None:
     assert collected(text, CALL) == Collection(items, complete)
 
 
-# BUG: `|` keeps duplicates of its left side (FHIRPath 6.5.1 removes them); two problems of the same code put that code
-# twice into the reason of a new order.
+# Else two problems of the same code would put that code twice into the reason of a new order.
 def test_union_is_without_duplicates() -> None:
     twice = Call({"twice": Collection([RED, dict(RED, n=3)])})
     assert collected("%twice.code.coding.code | {}", twice).items == ["red"]
@@ -188,7 +187,7 @@ def test_the_same_content_in_two_resources_is_not_the_same_resource() -> None:
         ("when.after(then)", {"when": "2026", "then": "2025"}, T),
         ("when.after(then)", {"when": "2026"}, U),
         ("ref.resolve().exists()", {"ref": {"reference": "#c"}, "contained": [{"id": "c"}]}, T),
-        ("ref.resolve().exists()", {"ref": {"reference": "#d"}, "contained": [{"id": "c"}]}, F),
+        ("ref.resolve().exists()", {"ref": {"reference": "#d"}, "contained": [{"id": "c"}]}, U),
         ("ref.resolve().exists()", {"ref": UNREADABLE}, U),
         ("ref.resolve().exists() or true", {"ref": UNREADABLE}, T),
         ("ref.resolve().exists()", {}, F),
@@ -290,14 +289,12 @@ def test_valid_expressions_and_their_names(text: str) -> None:
     assert names_in(parse("%a.where(%`b-c` = %a)")) == ("a", "b-c")
 
 
-# BUG: the number of arguments is checked neither at start nor when called: a KeyError at the bedside, status 500.
 @pytest.mark.parametrize("text", ["%red.latest(1)", "%red.done().within()", "%red.exists(when.within())"])
 def test_a_wrong_number_of_arguments_is_refused_at_start(text: str) -> None:
     with pytest.raises(ExpressionError):
         compiler("red").compile(text)
 
 
-# BUG: an argument that gives nothing, or is no duration, raises IndexError or AttributeError: status 500.
 @pytest.mark.parametrize(
     "text", ["%red.done().within({})", "%red.done().within(%word)", "%red.exists(when.within({}))"]
 )
@@ -314,7 +311,7 @@ def test_plus(date: Any, moved: str | None) -> None:
     assert collected("%one.done().plus(%sevenDays)", call).items == ([moved] if moved else [])
 
 
-# BUG: a date at the end of the calendar, which any chart may hold, raises OverflowError: status 500.
+# Any chart may hold a date at the end of the calendar.
 def test_plus_beyond_the_calendar() -> None:
     call = Call({"one": Collection([{"resourceType": "Observation", "effectiveDateTime": "9999-12-31"}])})
     assert collected("%one.done().plus(%sevenDays)", call).items == []

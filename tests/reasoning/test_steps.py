@@ -80,7 +80,6 @@ def test_what_is_refused(text: str, reason: str) -> None:
         infer(text)
 
 
-# BUG: what stands in an index is not looked at; at the bedside it makes the expression unknown for ever.
 @pytest.mark.parametrize("text", ["%c[foo()]", "%c.code.coding[kode]"])
 def test_an_index_is_checked_too(text: str) -> None:
     with pytest.raises(ExpressionError):

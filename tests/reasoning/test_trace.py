@@ -4,11 +4,21 @@ import json
 from typing import Any
 
 import pytest
-from made_up_logic import UNREAD, UNREADABLE, colour, condition, conditions, evaluation, fact, rule, small_plan
+from made_up_logic import (
+    EXTENSIONS,
+    UNREAD,
+    UNREADABLE,
+    colour,
+    condition,
+    conditions,
+    evaluation,
+    fact,
+    rule,
+    small_plan,
+)
 
 from cds_hooks.answer.assembly import decide
 from cds_hooks.reasoning.plan import Plan
-from cds_hooks.reasoning.terminology import EXTENSIONS
 from cds_hooks.reasoning.trace import as_text, trace
 
 
@@ -102,7 +112,7 @@ def test_no_free_text_of_the_chart(text: str) -> None:
     assert MARK not in as_text(shown)
 
 
-# BUG: a fact that holds strings of the chart is printed as it is; the plan has one by way of onset[x] (onsetString).
+# Facts may hold strings of the chart, be it only by way of onset[x] (onsetString).
 @pytest.mark.parametrize("text", ["%warm.onset", "%warm.code.text", "%warm.note.text", "%warm.recorder.display"])
 def test_no_free_text_of_the_chart_by_way_of_strings(text: str) -> None:
     test_no_free_text_of_the_chart(text)

@@ -16,6 +16,7 @@ class Answer:
     payload: dict[str, Any] = field(default_factory=lambda: {"cards": []})
     log: dict[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
+    troubles: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
