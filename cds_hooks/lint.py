@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cds_hooks.cases import Result, run_cases, run_site_cases
 from cds_hooks.errors import ContentError
-from cds_hooks.evidence import PARTS, lint_register
+from cds_hooks.evidence import PARTS, lint_figures, lint_register
 from cds_hooks.loading import Loaded, load_plan
 from cds_hooks.reasoning.content import plan_names
 
@@ -52,6 +52,7 @@ def lint_static(loaded: Loaded) -> Iterator[ContentError]:
     """What can be seen without playing a case; part of every start."""
     yield from _evidence(loaded)
     yield from lint_register(loaded)
+    yield from lint_figures(loaded)
     yield from _unused(loaded)
 
 
