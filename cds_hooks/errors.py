@@ -1,7 +1,8 @@
-"""What can go wrong, as a small tree: a caller's mistake, a fault in the content, a fault of ours.
+"""What can go wrong, as a small tree: a caller's mistake, a fault in the content, a store that is down.
 
     CdsHooksError
     ├── Rejected        the request cannot be served; carries what the caller may safely be told
+    ├── StorageError    what must be remembered can be neither read nor written
     └── ContentError    a plan, value set, template or case is broken; points at file and element
 """
 
@@ -27,6 +28,10 @@ class Rejected(CdsHooksError):
         self.code = code
         #: Where in the request, as dotted paths (`context.patientId`).
         self.expression = expression
+
+
+class StorageError(CdsHooksError):
+    """The store is down or full. Its text is for the log: no stored value, no address of a database."""
 
 
 class ContentError(CdsHooksError):

@@ -18,6 +18,7 @@ from cds_hooks.chart.gather import Reader, Server, Source, gather
 from cds_hooks.chart.search import Query
 from cds_hooks.errors import CdsHooksError, Rejected
 from cds_hooks.loading import Loaded
+from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.protocol.discovery import ServiceEntry, discovery
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.hooks import HOOKS, Hook
@@ -82,6 +83,8 @@ class CdsService:
         pool: Executor | None = None,
     ) -> None:
         self._reader: Final = reader
+        #: FHIR base URLs of a client -> a reader that goes nowhere else; as many as there are clients.
+        self._confined: Final[dict[tuple[str, ...], Reader]] = {}
         self._clock: Final = clock
         self._deadline_s: Final = deadline_s
         self._pages: Final = pages
@@ -104,14 +107,14 @@ class CdsService:
         """What is broken; content is checked before the port opens, so nothing here yet."""
         return {}
 
-    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...]) -> None:
+    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...], caller: Caller = ANONYMOUS) -> None:
         """Feedback is checked and counted; it is not stored yet."""
 
-    def call(self, service_id: str, request: HookRequest) -> Answered:
+    def call(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> Answered:
         """Answer a call. Raises Rejected(412) when required data can be had neither way."""
         service = self._services[service_id]
         started = time.perf_counter()
-        thought = self._think(service, request)
+        thought = self._think(service, request, caller)
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
         return Answered(
@@ -121,10 +124,10 @@ class CdsService:
             thought.troubles(),
         )
 
-    def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
+    def explain(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> dict[str, Any]:
         """The trace of a call, as JSON."""
         service = self._services[service_id]
-        thought = self._think(service, request)
+        thought = self._think(service, request, caller)
         cards, broken = self._cards(service, thought)
         summaries = {rule: card.summary for rule, card in cards.items()}
         silenced = {**thought.decision.silenced, **broken}
@@ -132,9 +135,9 @@ class CdsService:
 
     # ---- the steps
 
-    def _think(self, service: _Service, request: HookRequest) -> Thought:
+    def _think(self, service: _Service, request: HookRequest, caller: Caller) -> Thought:
         plan = service.loaded.plan
-        server, refusal = self._server(request)
+        server, refusal = self._server(request, caller)
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
         given = {name: value for name, value in context.items() if value is not None}
         sources = gather(service.queries, request.prefetch, given, server, self._pool)
@@ -148,15 +151,26 @@ class CdsService:
         requested = Requested(request.patient_id, request.user_id, request.encounter_id)
         return Thought(evaluation, findings, decide(plan, findings, request.hook), requested)
 
-    def _server(self, request: HookRequest) -> tuple[Server | None, str | None]:
+    def _server(self, request: HookRequest, caller: Caller) -> tuple[Server | None, str | None]:
         """Where this call may fetch, or why it may not."""
-        if request.fhir_server is None or self._reader is None:
+        reader = self._reader_for(caller)
+        if request.fhir_server is None or reader is None:
             return None, None
-        refusal = self._reader.refusal(request.fhir_server)
+        refusal = reader.refusal(request.fhir_server)
         if refusal is not None:
             return None, refusal
         deadline = time.monotonic() + self._deadline_s
-        return Server(self._reader, request.fhir_server, request.token, deadline, self._pages), None
+        return Server(reader, request.fhir_server, request.token, deadline, self._pages), None
+
+    def _reader_for(self, caller: Caller) -> Reader | None:
+        """The reader that goes only where this caller may send it."""
+        bases = caller.fhir_servers
+        if bases is None or self._reader is None:
+            return self._reader
+        found = self._confined.get(bases)
+        if found is None:
+            self._confined[bases] = found = self._reader.only(bases)
+        return found
 
     def _cards(self, service: _Service, thought: Thought) -> tuple[dict[str, Card], dict[str, str]]:
         """(rule id → card, rule id → what is wrong). A card that cannot be built is left out, counted and logged."""

@@ -29,6 +29,7 @@ LAYERS = {
     "chart": set(),
     "reasoning": {"chart"},
     "answer": {"reasoning", "chart", "protocol"},
+    "trust": {"protocol", "settings"},
     "web": {"protocol", "chart", "reasoning", "answer", "service", "settings"},
 }
 #: library → the only places that may import it

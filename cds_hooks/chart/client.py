@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -74,6 +75,15 @@ class FhirClient:
     def refusal(self, base: str) -> str | None:
         """Why this FHIR base URL may not be called, in plain words that do not repeat it; None if it may."""
         return self._allow.refusal(base)
+
+    def only(self, bases: tuple[str, ...]) -> FhirClient:
+        """A client over the same connections that may call these base URLs and no other; none at all means nothing.
+
+        Raises ValueError if one of them is no plain http or https base URL.
+        """
+        confined = copy(self)
+        confined._allow = AllowList(bases, here=False)
+        return confined
 
     def search(self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str) -> Fetched:
         """Search (`Condition?patient=123&_count=200`, percent-encoded or not) and follow the pages.

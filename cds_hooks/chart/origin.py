@@ -142,12 +142,14 @@ class AllowList:
     checked addresses belongs where the connection is made (`transport`).
     """
 
-    def __init__(self, bases: Iterable[str] = ()) -> None:
+    def __init__(self, bases: Iterable[str] = (), *, here: bool = True) -> None:
         """Take the FHIR base URLs from the settings; none at all means this machine only, any port and path.
+        Without `here` none means none.
 
         Raises ValueError if one of them is no plain http or https base URL.
         """
         self._bases = tuple(_listed(base) for base in bases)
+        self._here = here and not self._bases
 
     def refusal(self, base: str) -> str | None:
         """Why this base URL may not be called, in plain words that do not repeat it; None if it may."""
@@ -156,11 +158,11 @@ class AllowList:
             return "not a plain http or https base URL"
         if asked.scheme == "http" and not asked.loopback:
             return "plain http to another machine"
-        if any(listed.covers(asked) for listed in self._bases) or (asked.loopback and not self._bases):
+        if any(listed.covers(asked) for listed in self._bases) or (asked.loopback and self._here):
             return None
         if asked.address is not None and not asked.address.is_global:
             return "an address that is not public, and not on the list of FHIR servers"
-        return "not on the list of FHIR servers" if self._bases else "not an address of this machine"
+        return "not an address of this machine" if self._here else "not on the list of FHIR servers"
 
 
 def _listed(base: str) -> BaseUrl:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.hooks import Hook
 from cds_hooks.protocol.request import HookRequest
@@ -40,13 +41,13 @@ class Service(Protocol):
     def hook_of(self, service_id: str) -> Hook | None:
         """Return the hook that this service is for, or None if there is no such service."""
 
-    def call(self, service_id: str, request: HookRequest) -> Outcome:
+    def call(self, service_id: str, request: HookRequest, caller: Caller) -> Outcome:
         """Answer a call; raise Rejected(412) if required data can be had neither way."""
 
-    def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
+    def explain(self, service_id: str, request: HookRequest, caller: Caller) -> dict[str, Any]:
         """Return the trace of a call, JSON-ready."""
 
-    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...]) -> None:
+    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...], caller: Caller) -> None:
         """Take feedback; the same twice, and feedback about unknown cards, is no error."""
 
     def failing(self) -> dict[str, str]:

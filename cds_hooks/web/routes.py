@@ -6,6 +6,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from cds_hooks.errors import Rejected
+from cds_hooks.protocol.caller import ANONYMOUS
 from cds_hooks.protocol.feedback import parse_feedback
 from cds_hooks.protocol.hooks import Hook
 from cds_hooks.protocol.request import HookRequest, parse_request
@@ -37,7 +38,7 @@ class Door:
     def call(self, service_id: str) -> Response:
         """POST /cds-services/<id>: 200 with cards, perhaps none."""
         now = visit()
-        outcome = self._service.call(service_id, self._hook_request(service_id, now))
+        outcome = self._service.call(service_id, self._hook_request(service_id, now), ANONYMOUS)
         now.facts.update(outcome.log)
         if outcome.topics:
             self._metrics.answered(service_id, outcome.topics)
@@ -47,7 +48,7 @@ class Door:
 
     def explain(self, service_id: str) -> Response:
         """POST /explain/<id>: the trace of the call in the body. In development only."""
-        trace = self._service.explain(service_id, self._hook_request(service_id, visit()))
+        trace = self._service.explain(service_id, self._hook_request(service_id, visit()), ANONYMOUS)
         return _json(orjson.dumps(trace, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
     def feedback(self, service_id: str) -> Response:
@@ -55,7 +56,7 @@ class Door:
         now = visit()
         self._hook(service_id, now)
         items = parse_feedback(parse_json(request.environ, now.body))
-        self._service.feedback(service_id, items)
+        self._service.feedback(service_id, items, ANONYMOUS)
         self._metrics.reported(service_id, (item.outcome for item in items))
         now.facts["items"] = len(items)
         return _json(b"{}")

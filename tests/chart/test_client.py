@@ -352,6 +352,20 @@ def test_refused_servers_are_not_called():
     client.close()
 
 
+def test_a_client_with_servers_of_its_own_goes_nowhere_else():
+    client = FhirClient(AllowList())
+    own = client.only(("https://own.example.org/fhir",))
+    nothing = client.only(())
+    here, there = "http://127.0.0.1:1/fhir", "https://own.example.org/fhir"
+    assert (client.refusal(here), client.refusal(there)) == (None, ELSEWHERE)
+    assert (own.refusal(here), own.refusal(there)) == (PRIVATE, None)
+    assert (nothing.refusal(here), nothing.refusal(there)) == (PRIVATE, UNLISTED)
+    with responses.RequestsMock():
+        assert own.read(here, "Patient/1", TOKEN, soon()).problem == "not allowed"
+        assert nothing.read(there, "Patient/1", TOKEN, soon()).problem == "not allowed"
+    client.close()
+
+
 @pytest.mark.parametrize(
     ("link", "url"),
     [

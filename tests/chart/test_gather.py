@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -35,6 +35,9 @@ class FakeReader:
 
     def refusal(self, base: str) -> str | None:
         return None
+
+    def only(self, bases: tuple[str, ...]) -> Self:
+        return self
 
     def search(self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str) -> Reply:
         self.asked.append(("search", base, query, str(token), resource_type))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flask.testing import FlaskClient
 
@@ -133,6 +133,9 @@ class FhirServer:
 
     def refusal(self, base: str) -> str | None:
         return self.forbidden
+
+    def only(self, bases: tuple[str, ...]) -> Self:
+        return self
 
     def _note(self, what: str, token: str | None) -> None:
         with self.lock:

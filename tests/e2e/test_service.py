@@ -14,6 +14,7 @@ from an_ehr import (
     CPT,
     ICD,
     LOINC,
+    NOW,
     SNOMED,
     FhirServer,
     Reply,
@@ -21,6 +22,7 @@ from an_ehr import (
     cards,
     client,
     concept,
+    loaded,
     order,
     patient,
     problem,
@@ -32,6 +34,11 @@ from flask.testing import FlaskClient
 
 from cds_hooks.chart.client import FhirClient
 from cds_hooks.chart.origin import AllowList
+from cds_hooks.errors import Rejected
+from cds_hooks.protocol.caller import Caller
+from cds_hooks.protocol.hooks import HOOKS
+from cds_hooks.protocol.request import parse_request
+from cds_hooks.service import CdsService
 
 CHART = [patient("seed"), spasm("seed")]
 REASON = {"reasonCode": [concept((SNOMED, "13753008"))]}
@@ -169,6 +176,23 @@ def test_fetching_over_http(tmp_path: Path) -> None:
     found = cards(client(tmp_path, reader), fetching("patient-view"))
     reader.close()
     assert topics(found) == ["imaging-none-on-record"]
+
+
+@responses.activate
+def test_a_client_fetches_from_its_own_servers_only() -> None:
+    responses.get(re.compile(f"{BASE}/.*"), json=bundle())
+    reader = FhirClient(AllowList(), attempts=1)
+    service = CdsService(loaded(), reader, clock=lambda: NOW)
+    asked = parse_request(fetching("patient-view"), HOOKS["patient-view"])
+    name = "hemifacial-spasm-patient-view"
+    for servers in ((), ("https://ehr.example.org/fhir",)):
+        for _ in range(2):
+            with pytest.raises(Rejected, match="may not be called"):
+                service.call(name, asked, Caller("hospital-a", fhir_servers=servers))
+    assert len(responses.calls) == 0
+    service.call(name, asked, Caller("hospital-a", fhir_servers=(BASE,)))
+    assert len(responses.calls) > 5
+    reader.close()
 
 
 # --- What cannot be had ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.discovery import ServiceEntry, discovery
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.hooks import HOOKS, Hook
@@ -27,6 +28,7 @@ class FakeService:
     broken: dict[str, str] = field(default_factory=dict)
     seen: list[HookRequest] = field(default_factory=list)
     items: list[FeedbackItem] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
 
     def discovery(self) -> dict[str, Any]:
         entries = [ServiceEntry(id, hook, "Title", "Text", {}, "") for id, hook in SERVICES.items()]
@@ -35,16 +37,19 @@ class FakeService:
     def hook_of(self, service_id: str) -> Hook | None:
         return SERVICES.get(service_id)
 
-    def call(self, service_id: str, request: HookRequest) -> Answer:
+    def call(self, service_id: str, request: HookRequest, caller: Caller) -> Answer:
         self.seen.append(request)
+        self.callers.append(caller)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
-    def explain(self, service_id: str, request: HookRequest) -> dict[str, Any]:
+    def explain(self, service_id: str, request: HookRequest, caller: Caller) -> dict[str, Any]:
+        self.callers.append(caller)
         return {"service": service_id, "hook": request.hook, "rules": ("a", "b")}
 
-    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...]) -> None:
+    def feedback(self, service_id: str, items: tuple[FeedbackItem, ...], caller: Caller) -> None:
+        self.callers.append(caller)
         if isinstance(self.answer, Exception):
             raise self.answer
         self.items += items
