@@ -37,9 +37,10 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     """Start the production server. All content is checked before the port opens."""
     from cds_hooks.lint import lint_static
     from cds_hooks.loading import load_all
+    from cds_hooks.service import CdsService
     from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
-    from cds_hooks.wsgi import CONFIG
+    from cds_hooks.wsgi import CONFIG, build_gate
 
     if data is not None:
         os.environ["CDS_HOOKS_DATA"] = str(data.resolve())
@@ -48,9 +49,11 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     try:
         settings = load_settings(config)
         check_bind(settings, host)
-        for loaded in load_all(site=settings.site):
+        plans = load_all(site=settings.site)
+        for loaded in plans:
             for error in lint_static(loaded):
                 raise error
+        build_gate(settings, CdsService(plans).ids())
         check_port(host, port)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))
         argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)

@@ -2,6 +2,7 @@
 
     CdsHooksError
     ├── Rejected        the request cannot be served; carries what the caller may safely be told
+    │   └── Unauthorized    nor does the caller hear why: it did not show who it is, or may not do this
     ├── StorageError    what must be remembered can be neither read nor written
     └── ContentError    a plan, value set, template or case is broken; points at file and element
 """
@@ -28,6 +29,24 @@ class Rejected(CdsHooksError):
         self.code = code
         #: Where in the request, as dotted paths (`context.patientId`).
         self.expression = expression
+
+
+class Unauthorized(Rejected):
+    """The caller has not shown who it is (401), or may not do what it asks (403).
+
+    What it is told is the same whatever was wrong, so that it learns nothing by trying.
+    """
+
+    def __init__(self, reason: str, client: str = "", *, status: int = 401) -> None:
+        known = status == 403
+        super().__init__(
+            "This client may not use this service." if known else "A valid token of a known client is needed.",
+            status=status, code="forbidden" if known else "login",
+        )  # fmt: skip
+        #: What was wrong, as one of a few fixed words of ours, for the log and the counters.
+        self.reason = reason
+        #: The name of the client in the settings that the token claims to be of; empty if of none.
+        self.client = client
 
 
 class StorageError(CdsHooksError):

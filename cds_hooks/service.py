@@ -98,6 +98,10 @@ class CdsService:
         """The discovery body."""
         return discovery([service.entry for service in self._services.values()])
 
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all services."""
+        return tuple(self._services)
+
     def hook_of(self, service_id: str) -> Hook | None:
         """The hook of a service, None if there is no such service."""
         service = self._services.get(service_id)

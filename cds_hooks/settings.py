@@ -8,6 +8,11 @@
     [server]  workers, threads (per worker), body_limit (bytes)
     [fhir]    deadline_ms, max_pages, max_bytes, allowed (base URLs; none: loopback only)
     [cors]    origins ("*" or scheme://host[:port])
+    [auth]    discovery, leeway_s, lifetime_s, keys_fresh_s, keys_stale_s, keys_deadline_ms
+    [[clients]]  name, issuer, jwks_url or jwks_file, audiences, tenants, algorithms, services, fhir_servers
+
+Without clients everyone may call, which is for development on one's own machine. With clients, what is safe is the
+default: no development routes, no web page may read answers, and only a client's own FHIR servers are called.
 
 Unknown keys are refused, in the file and below a known section of the environment. Other variables that begin with
 CDS_HOOKS_ are left alone: Kubernetes sets CDS_HOOKS_PORT and the like for a Service called cds-hooks.
@@ -15,19 +20,19 @@ CDS_HOOKS_ are left alone: Kubernetes sets CDS_HOOKS_PORT and the like for a Ser
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from cds_hooks.errors import ContentError
-from cds_hooks.protocol.address import base_url
+from cds_hooks.protocol.address import is_loopback
+from cds_hooks.trust.clients import Auth, Client, SecureBaseUrl
 
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9\-.\[\]:]+")
 
@@ -38,7 +43,6 @@ def _origin(text: str) -> str:
     return text.lower()
 
 
-BaseUrl = Annotated[str, AfterValidator(base_url)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -55,12 +59,15 @@ class Server(_Section):
 
 
 class Fhir(_Section):
-    """Fetching what the client did not send. Without `allowed` base URLs only FHIR servers on loopback are called."""
+    """Fetching what the client did not send. Without `allowed` base URLs only FHIR servers on loopback are called.
+
+    `allowed` is for callers that are not authenticated; each client has `fhir_servers` of its own.
+    """
 
     deadline_ms: Positive = 2500
     max_pages: Positive = 5
     max_bytes: Positive = 20_000_000
-    allowed: tuple[BaseUrl, ...] = ()
+    allowed: tuple[SecureBaseUrl, ...] = ()
 
 
 class Cors(_Section):
@@ -81,14 +88,33 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CDS_HOOKS_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    public_url: BaseUrl | None = None
+    public_url: SecureBaseUrl | None = None
     server: Server = Server()
     fhir: Fhir = Fhir()
     cors: Cors = Cors()
+    auth: Auth = Auth()
+    clients: tuple[Client, ...] = ()
     development: bool = True
     data: Path = Field(default_factory=state_folder)
     site: Path | None = None
     log: Literal["json", "off"] = "json"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _safe_defaults(cls, given: Any) -> Any:
+        """With clients, let what is not said be what is safe in production."""
+        if not isinstance(given, dict) or not given.get("clients"):
+            return given
+        cors = given.get("cors", {})
+        closed = {"origins": [], **cors} if isinstance(cors, dict) else cors
+        return {"development": False, **given, "cors": closed}
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        wrong = _unsafe(self) if self.clients else None
+        if wrong:
+            raise ValueError(wrong)
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -103,6 +129,22 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def _unsafe(settings: Settings) -> str | None:
+    """What is unsafe about these settings with clients, as a sentence that says what to change."""
+    if settings.public_url is None:
+        return "public_url is missing: tokens name the URL that was called, so say under which one clients call us"
+    if "*" in settings.cors.origins:
+        return 'cors.origins holds "*", which lets any web page read the answers: name the pages, or leave it out'
+    if settings.fhir.allowed:
+        return "fhir.allowed is for callers without authentication: move the URLs to fhir_servers of each client"
+    for what in ("name", "issuer"):
+        values = [getattr(client, what) for client in settings.clients]
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            return f'clients: two have the {what} "{twice}"; give each its own'
+    return None
+
+
 def load_settings(path: Path | None) -> Settings:
     """Read the file (none: defaults) and the environment; raise ContentError saying in one sentence what is wrong."""
     given = _read(path) if path else {}
@@ -110,7 +152,8 @@ def load_settings(path: Path | None) -> Settings:
         return Settings(**given)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False)[0]
-        where = str(path) if _holds(given, first["loc"]) else "environment"
+        place = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
+        where = str(path) if path and _holds(given, place) else "environment"
         raise ContentError(where, ".".join(map(str, first["loc"])), _reason(first["type"], first["msg"])) from None
     except SettingsError:
         raise ContentError("environment", "CDS_HOOKS_*", "a list must be written as a JSON array") from None
@@ -128,9 +171,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _holds(node: Any, location: tuple[int | str, ...]) -> bool:
     """Tell whether the file has an element at this place; if not, the environment has brought it."""
     for step in location:
-        if isinstance(node, dict) and step in node:
+        try:
             node = node[step]
-        elif not isinstance(node, list) or not isinstance(step, int):
+        except (LookupError, TypeError):
             return False
     return True
 
@@ -144,21 +187,14 @@ def _reason(kind: str, message: str) -> str:
 def check_bind(settings: Settings, host: str) -> None:
     """Raise ContentError unless this host may be served with these settings.
 
-    There is no client authentication yet, so whatever the settings say, only this machine may call.
+    Off loopback every caller has to be authenticated, and the routes for development stay closed.
     """
-    if not _is_loopback(host):
-        raise ContentError(
-            f"--host {host}",
-            "",
-            "refused, because clients are not authenticated: only a loopback address (127.0.0.1, ::1) can be served;"
-            " put a proxy that authenticates in front",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    if is_loopback(host):
+        return
+    if not settings.clients:
+        why = "clients are not authenticated: list them in the settings ([[clients]])"
+    elif settings.development:
+        why = "development is on: set development = false"
+    else:
+        return
+    raise ContentError(f"--host {host}", "", f"refused, because {why}, or serve a loopback address (127.0.0.1, ::1)")

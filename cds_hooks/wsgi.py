@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +13,19 @@ from flask import Flask
 
 from cds_hooks.chart.client import FhirClient
 from cds_hooks.chart.origin import AllowList
+from cds_hooks.chart.transport import Transport
+from cds_hooks.errors import ContentError
 from cds_hooks.loading import load_all
 from cds_hooks.service import CdsService
 from cds_hooks.settings import Settings, load_settings
+from cds_hooks.trust.gate import Fetch, Gate
+from cds_hooks.trust.replay import ReplayGuard
 from cds_hooks.web.app import create_app
 
 #: Environment variable by which `cds-hooks serve` tells its workers the configuration file.
 CONFIG: Final = "CDS_CONFIG"
+#: Bytes of a JWK Set. A key has about one thousand.
+_KEYS_BYTES: Final = 256_000
 
 
 def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
@@ -28,11 +36,40 @@ def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
     return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages)
 
 
+def build_gate(settings: Settings, services: Iterable[str], shared: ReplayGuard | None = None) -> Gate | None:
+    """The gate for the clients of the settings; None without clients: everyone may call.
+
+    Raises ContentError for a client whose keys cannot be read from their file, or who may call an unknown service.
+    """
+    if not settings.clients or settings.public_url is None:  # clients without public_url: refused by the settings
+        return None
+    known = set(services)
+    for number, client in enumerate(settings.clients):
+        for name in client.services:
+            if name != "*" and name not in known:
+                told = f'there is no service "{name}"; there are {", ".join(sorted(known))}'
+                raise ContentError("settings", f"clients.{number}.services", told)
+    return Gate(settings.clients, settings.public_url, settings.auth, _key_fetch(), shared)
+
+
+def _key_fetch() -> Fetch:
+    """Fetches documents with keys: small, at once or not at all."""
+    transport = Transport(
+        max_bytes=_KEYS_BYTES,
+        attempts=1,
+        pool=2,
+        clock=time.monotonic,
+        accept="application/jwk-set+json, application/json",
+    )
+    return lambda url, seconds: transport.get(url, None, time.monotonic() + seconds).document
+
+
 def application() -> Flask:
     """The WSGI factory. The launcher has validated the content; here it is compiled once more, per process."""
     path = os.environ.get(CONFIG)
     settings = load_settings(Path(path) if path else None)
-    app = create_app(build_service(settings, validate=False), settings)
+    service = build_service(settings, validate=False)
+    app = create_app(service, settings, gate=build_gate(settings, service.ids()))
     # The content lives as long as the process: keep the collector from walking it, and from running in every call.
     gc.collect()
     gc.freeze()

@@ -29,7 +29,7 @@ LAYERS = {
     "chart": set(),
     "reasoning": {"chart"},
     "answer": {"reasoning", "chart", "protocol"},
-    "trust": {"protocol", "settings"},
+    "trust": {"protocol"},
     "web": {"protocol", "chart", "reasoning", "answer", "service", "settings"},
 }
 #: library → the only places that may import it
@@ -44,6 +44,7 @@ LIBRARIES = {
     "structlog": ("web",),
     "prometheus_client": ("web",),
     "click": ("cli",),
+    "jwt": ("trust.tokens",),
 }
 
 
@@ -78,6 +79,14 @@ def test_imports_run_one_way(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_nobody_imports_the_door_but_the_factory(name: str) -> None:
     assert "web" not in ours(name) or within(name, ("web", "wsgi"))
+
+
+def test_who_lets_callers_in_is_known_to_the_factory_alone() -> None:
+    users = {name for name in MODULES if "trust" in ours(name) and not name.startswith("trust")}
+    assert users == {"settings", "wsgi"}
+    assert {
+        one for one in imports(MODULES["settings"]) if ".trust" in one and not one.startswith("cds_hooks.trust.clients")
+    } == set()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -141,8 +150,8 @@ FIXED = """
 """
 #: Everyday words that also stand in titles and displays but in neither of the two neutral texts below.
 EVERYDAY = """
-    asks behind being came circle classic failure findings forms head late lately observations orders outcome reported
-    safe seen setting shown standard stay stem tolerated tried unsafe wanted weeks worse
+    asks attack behind being came circle classic failure findings forms head late lately observations orders outcome
+    reported safe seen setting shown standard stay stem tolerated transient tried unsafe wanted weeks worse
 """
 
 

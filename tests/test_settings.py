@@ -34,6 +34,15 @@ def test_defaults(tmp_path: Path) -> None:
         "server": {"workers": 2, "threads": 16, "body_limit": 10_000_000},
         "fhir": {"deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "allowed": ()},
         "cors": {"origins": ("*",)},
+        "auth": {
+            "discovery": True,
+            "leeway_s": 30,
+            "lifetime_s": 3600,
+            "keys_fresh_s": 300,
+            "keys_stale_s": 86_400,
+            "keys_deadline_ms": 2000,
+        },
+        "clients": (),
         "development": True,
         "data": tmp_path / "hfs-cds-hooks",
         "site": None,
@@ -87,6 +96,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[cors]\norigins = ['ehr.example.org']", "cors.origins.0"),
         ("[cors]\norigins = ['https://ehr.example.org/']", "cors.origins.0"),
         ("public_url = 'cds.example.org'", "public_url"),
+        ("public_url = 'http://cds.example.org'", "public_url"),
+        ("[fhir]\nallowed = ['http://ehr.example.org/fhir']", "fhir.allowed.0"),
+        ("[auth]\nlifetime_s = 100000", "auth.lifetime_s"),
+        ("[auth]\nlifetime_m = 10", "auth.lifetime_m"),
         ("log = 'loud'", "log"),
     ],
 )
@@ -139,6 +152,116 @@ def test_loopback_may_be_served(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.2", "localhost.example.org", "example.org"])  # noqa: S104
 @pytest.mark.parametrize("development", [True, False])
-def test_nothing_else_may_be_served_yet(host: str, development: bool) -> None:
-    with pytest.raises(ContentError, match="not authenticated"):
+def test_off_loopback_nobody_may_call_unauthenticated(host: str, development: bool) -> None:
+    with pytest.raises(ContentError, match=r"not authenticated: list them in the settings \(\[\[clients\]\]\)"):
         check_bind(Settings(development=development), host)
+
+
+# --- Clients --------------------------------------------------------------------------------------------------------
+
+CLIENT = """
+    [[clients]]
+    name = "hospital-a"
+    issuer = "https://ehr.example.org"
+    jwks_url = "https://ehr.example.org/jwks.json"
+"""
+PUBLIC = 'public_url = "https://cds.example.org"\n'
+WHOLE = (
+    PUBLIC
+    + """
+    [fhir]
+    deadline_ms = 2500
+    max_pages = 5
+    [cors]
+    origins = ["https://ehr.example.org"]
+    """
+    + CLIENT
+    + """
+    audiences = []
+    tenants = []
+    algorithms = ["ES384", "RS384"]
+    services = ["*"]
+    fhir_servers = ["https://ehr.example.org/fhir"]
+    """
+)
+
+
+def test_a_client(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, WHOLE))
+    (client,) = settings.clients
+    assert (client.name, client.issuer) == ("hospital-a", "https://ehr.example.org")
+    assert client.fhir_servers == ("https://ehr.example.org/fhir",)
+    assert settings.cors.origins == ("https://ehr.example.org",)
+
+
+def test_with_clients_the_defaults_are_those_of_production(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, PUBLIC + CLIENT))
+    assert settings.development is False
+    assert settings.cors.origins == ()
+    assert settings.clients[0].algorithms == ("ES384", "RS384")
+    assert settings.clients[0].fhir_servers == ()
+    for host in ("0.0.0.0", "::", "cds.example.org", "127.0.0.1"):  # noqa: S104
+        check_bind(settings, host)
+
+
+def test_development_with_clients_stays_at_home(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, "development = true\n" + PUBLIC + CLIENT))
+    check_bind(settings, "127.0.0.1")
+    with pytest.raises(ContentError, match="set development = false"):
+        check_bind(settings, "0.0.0.0")  # noqa: S104
+
+
+def test_a_client_on_ones_own_machine(tmp_path: Path) -> None:
+    text = 'public_url = "http://127.0.0.1:8000"\n' + CLIENT.replace("https://", "http://localhost:8001/")
+    client = load_settings(written(tmp_path, text + 'fhir_servers = ["http://[::1]:8080/fhir"]')).clients[0]
+    assert client.jwks_url == "http://localhost:8001/ehr.example.org/jwks.json"
+
+
+def test_a_url_with_keys_may_have_a_query(tmp_path: Path) -> None:
+    url = "https://login.example.org/t/discovery/keys?p=policy-1"
+    text = PUBLIC + CLIENT.replace("https://ehr.example.org/jwks.json", url)
+    assert load_settings(written(tmp_path, text)).clients[0].jwks_url == url
+
+
+def test_clients_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDS_HOOKS_PUBLIC_URL", "https://cds.example.org")
+    monkeypatch.setenv("CDS_HOOKS_CLIENTS", '[{"name": "a", "issuer": "b", "jwks_file": "/run/keys.json"}]')
+    settings = load_settings(None)
+    assert settings.clients[0].jwks_file == Path("/run/keys.json")
+    assert settings.development is False
+    monkeypatch.setenv("CDS_HOOKS_CLIENTS", '[{"name": "a", "issuer": "b"}]')
+    assert complaint(None).startswith("environment: clients.0: ")
+
+
+#: What is unsafe -> what the sentence says to change.
+UNSAFE = {
+    CLIENT: "public_url is missing",
+    PUBLIC + '[cors]\norigins = ["*"]' + CLIENT: 'cors.origins holds "*"',
+    PUBLIC + '[cors]\norigins = ["https://a.example.org", "*"]' + CLIENT: 'cors.origins holds "*"',
+    PUBLIC + '[fhir]\nallowed = ["https://ehr.example.org/fhir"]' + CLIENT: "move the URLs to fhir_servers",
+    PUBLIC + CLIENT + CLIENT.replace("hospital-a", "hospital-b"): 'two have the issuer "https://ehr.example.org"',
+    PUBLIC + CLIENT + CLIENT.replace("https://ehr", "https://b"): 'two have the name "hospital-a"',
+    PUBLIC + CLIENT.replace("jwks_url", "# jwks_url"): "has neither of jwks_url and jwks_file",
+    PUBLIC + CLIENT + 'jwks_file = "jwks.json"': "has both of jwks_url and jwks_file",
+    PUBLIC + CLIENT.replace("https://ehr.example.org/jwks", "http://ehr.example.org/jwks"): "must begin with https://",
+    PUBLIC + CLIENT.replace("https://ehr.example.org/jwks", "https://u:p@ehr.example.org/jwks"): "plain URL",
+    PUBLIC + CLIENT.replace("https://ehr.example.org/jwks", "file:///etc/jwks"): "absolute URL",
+    PUBLIC + CLIENT + 'fhir_servers = ["http://ehr.example.org/fhir"]': "must begin with https://",
+    PUBLIC.replace("https", "http") + CLIENT: "must begin with https://",
+    PUBLIC + CLIENT + 'algorithms = ["ES384", "HS256"]': "HS256 is refused, because whoever can check",
+    PUBLIC + CLIENT + 'algorithms = ["none"]': "none is refused",
+    PUBLIC + CLIENT + 'algorithms = ["es384"]': "es384 is not known; take ES256",
+    PUBLIC + CLIENT + "algorithms = []": "at least 1",
+    PUBLIC + CLIENT + "services = []": "at least 1",
+    PUBLIC + CLIENT + "secret = 'x'": "clients.0.secret: there is no such setting",
+    PUBLIC + CLIENT.replace("hospital-a", "Hospital A"): "clients.0.name",
+    PUBLIC + CLIENT.replace('issuer = "https', '# "'): "clients.0.issuer",
+}
+
+
+@pytest.mark.parametrize("text", UNSAFE, ids=[f"{number}: {told}" for number, told in enumerate(UNSAFE.values())])
+def test_what_is_unsafe_does_not_start(tmp_path: Path, text: str) -> None:
+    file = written(tmp_path, text)
+    told = complaint(file)
+    assert told.startswith(f"{file}: ")
+    assert UNSAFE[text] in told

@@ -49,12 +49,20 @@ class Answer:
 class Transport:
     """Sends GETs through one pool of connections. Safe to use from many threads; nothing changes after creation."""
 
-    def __init__(self, *, max_bytes: int, attempts: int, pool: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        attempts: int,
+        pool: int,
+        clock: Callable[[], float],
+        accept: str = "application/fhir+json",
+    ) -> None:
         """Set limits: decoded bytes per answer, attempts per GET, connections kept per server; clock in seconds."""
         self._max_bytes = max_bytes
         self._attempts = attempts
         self._clock = clock
-        self._session = _session(pool)
+        self._session = _session(pool, accept)
         # Below this level urllib3 writes URLs, and with them identifiers of patients, to the log.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
@@ -154,15 +162,13 @@ class _Session(requests.Session):
         return None
 
 
-def _session(pool: int) -> requests.Session:
+def _session(pool: int, accept: str) -> requests.Session:
     """A session without proxies and netrc (trust_env), cookies, own retries and redirects."""
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
-    session.headers.update(
-        {"Accept": "application/fhir+json", "Accept-Encoding": "gzip", "User-Agent": f"cds-hooks/{__version__}"}
-    )
+    session.headers.update({"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": f"cds-hooks/{__version__}"})
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(pool_connections=pool, pool_maxsize=pool, max_retries=0))
     return session

@@ -24,5 +24,13 @@ class Caller:
         return self.services is None or service_id in self.services
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A caller who was let in, and in which ways less surely than usual: "stale-keys", "replay-guard-local"."""
+
+    caller: Caller
+    notes: tuple[str, ...] = ()
+
+
 #: Whoever calls a server without clients in its settings: a server for development, on loopback.
 ANONYMOUS: Final = Caller()

@@ -14,7 +14,7 @@ from cds_hooks.web.body import read_body
 from cds_hooks.web.headers import Stamp, request_id
 from cds_hooks.web.log import open_log
 from cds_hooks.web.metrics import UNKNOWN, Metrics
-from cds_hooks.web.port import Service
+from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import register_problems
 from cds_hooks.web.routes import CALL, Door, blueprint
 from cds_hooks.web.visit import Visit, visit
@@ -26,15 +26,22 @@ class _App(Flask):
         return func
 
 
-def create_app(service: Service, settings: Settings, log_to: BinaryIO | None = None) -> Flask:
-    """Return the WSGI application for a service that is ready to be called. The log goes to standard error."""
+def create_app(
+    service: Service, settings: Settings, log_to: BinaryIO | None = None, *, gate: Gate | None = None
+) -> Flask:
+    """Return the WSGI application for a service that is ready to be called. The log goes to standard error.
+
+    Without a gate everyone may call. Raises ValueError if the settings name clients and there is no gate for them.
+    """
+    if settings.clients and gate is None:
+        raise ValueError("the settings name clients, so there has to be a gate")
     app = _App("cds_hooks", static_folder=None)
     # A redirect would lose the body, and a browser follows none after a preflight.
     app.url_map.merge_slashes = False
     log = open_log(settings.log, log_to)
     metrics = Metrics()
-    register_problems(app, log)
-    app.register_blueprint(blueprint(Door(service, settings, metrics), development=settings.development))
+    register_problems(app, log, metrics)
+    app.register_blueprint(blueprint(Door(service, settings, metrics, gate), development=settings.development))
     _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
     return app
 

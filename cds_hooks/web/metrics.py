@@ -38,7 +38,16 @@ class Metrics:
             "cds_hooks_swallowed", "Problems met inside and not passed on, by kind", ("service", "kind"),
             registry=registry,
         )  # fmt: skip
+        turned = Counter(
+            "cds_hooks_auth_failures", "Requests turned away at the gate, by class of reason", ("reason",),
+            registry=registry,
+        )  # fmt: skip
+        unsure = Counter(
+            "cds_hooks_auth_degraded", "Requests let in less surely than usual, by how", ("kind",), registry=registry
+        )
         self._unlogged = Counter("cds_hooks_log_failures", "Log lines that could not be written", registry=registry)
+        self._turned = cache(turned.labels)
+        self._unsure = cache(unsure.labels)
         self._lost = cache(lambda service, kind: lost.labels(service, kind))
         self._calls = cache(lambda service, status: calls.labels(service, status))
         self._cards = cache(lambda service, topic: cards.labels(service, topic))
@@ -60,6 +69,15 @@ class Metrics:
         """Count what was swallowed while answering: a card that could not be built, an entry of an unknown type."""
         for kind, count in troubles.items():
             self._lost(service, kind).inc(count)
+
+    def turned_away(self, reason: str) -> None:
+        """Count a request that was refused at the gate."""
+        self._turned(reason).inc()
+
+    def let_in(self, notes: Iterable[str]) -> None:
+        """Count the ways in which a request was let in less surely than usual; none is nothing to count."""
+        for note in notes:
+            self._unsure(note).inc()
 
     def unlogged(self) -> None:
         """Count a log line that could not be written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from cds_hooks.protocol.caller import Caller
+from cds_hooks.protocol.caller import Admission, Caller
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.hooks import Hook
 from cds_hooks.protocol.request import HookRequest
@@ -30,6 +30,17 @@ class Outcome(Protocol):
     @property
     def troubles(self) -> Mapping[str, int]:
         """Kind of problem that was swallowed -> how often; the kinds are words of ours, so they may become labels."""
+
+
+class Gate(Protocol):
+    """Tells who calls. It must be safe to call from several threads."""
+
+    @property
+    def guards_discovery(self) -> bool:
+        """Whether discovery asks for a token as well."""
+
+    def admit(self, authorization: str | None, *paths: str) -> Admission:
+        """Return who sends this Authorization header to the endpoint of these paths; raise Unauthorized."""
 
 
 class Service(Protocol):

@@ -6,9 +6,10 @@ from flask import Flask, Response
 from structlog.typing import FilteringBoundLogger
 from werkzeug.exceptions import HTTPException
 
-from cds_hooks.errors import Rejected
+from cds_hooks.errors import Rejected, Unauthorized
 from cds_hooks.web.body import dump_json
 from cds_hooks.web.log import frames
+from cds_hooks.web.metrics import Metrics
 from cds_hooks.web.visit import visit
 
 # status -> code (FHIR issue-type), words; for what Werkzeug refuses before a route is reached
@@ -26,12 +27,24 @@ def problem(status: int, code: str, *diagnostics: str, expression: tuple[str, ..
     return Response(body, status, content_type="application/json")
 
 
-def register_problems(app: Flask, log: FilteringBoundLogger) -> None:
+def register_problems(app: Flask, log: FilteringBoundLogger, metrics: Metrics) -> None:
     """Give the app its error handlers: ours, Werkzeug's, nesting too deep, and everything else."""
 
     def rejected(error: Rejected) -> Response:
         visit().facts["refused"] = error.diagnostics
         return problem(error.status, error.code, error.diagnostics, expression=error.expression)
+
+    def unauthorized(error: Unauthorized) -> Response:
+        facts = visit().facts
+        facts["auth"] = error.reason
+        if error.client:
+            facts["client"] = error.client
+        metrics.turned_away(error.reason)
+        response = problem(error.status, error.code, error.diagnostics)
+        if error.status == 401:
+            # RFC 6750 section 3.1 would have error="invalid_token" too; that would tell which tokens were read at all.
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
     def refused(error: HTTPException) -> Response:
         status = error.code or 500
@@ -53,6 +66,7 @@ def register_problems(app: Flask, log: FilteringBoundLogger) -> None:
         text = "The service failed on this request; its log tells more under the id in the header X-Request-ID."
         return problem(500, "exception", text)
 
+    app.register_error_handler(Unauthorized, unauthorized)
     app.register_error_handler(Rejected, rejected)
     app.register_error_handler(HTTPException, refused)
     app.register_error_handler(RecursionError, too_deep)

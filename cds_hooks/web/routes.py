@@ -5,15 +5,15 @@ from __future__ import annotations
 import orjson
 from flask import Blueprint, Response, request
 
-from cds_hooks.errors import Rejected
-from cds_hooks.protocol.caller import ANONYMOUS
+from cds_hooks.errors import Rejected, Unauthorized
+from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.protocol.feedback import parse_feedback
 from cds_hooks.protocol.hooks import Hook
 from cds_hooks.protocol.request import HookRequest, parse_request
 from cds_hooks.settings import Settings
 from cds_hooks.web.body import dump_json, parse_json
 from cds_hooks.web.metrics import MEDIA_TYPE, Metrics
-from cds_hooks.web.port import Service
+from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import problem
 from cds_hooks.web.visit import Visit, visit
 
@@ -25,20 +25,24 @@ CALL = "cds.call"
 class Door:
     """The views, with what they need: the service, the settings, the counters."""
 
-    def __init__(self, service: Service, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, service: Service, settings: Settings, metrics: Metrics, gate: Gate | None = None) -> None:
         self._service = service
+        self._gate = gate
         self._metrics = metrics
         self._discovery = dump_json(service.discovery())
         self._front = dump_json(_front_page(settings))
 
     def discovery(self) -> Response:
         """GET /cds-services."""
+        if self._gate is not None and self._gate.guards_discovery:
+            self._admit(self._gate, visit(), "/cds-services", "/cds-services/")
         return _json(self._discovery)
 
     def call(self, service_id: str) -> Response:
         """POST /cds-services/<id>: 200 with cards, perhaps none."""
         now = visit()
-        outcome = self._service.call(service_id, self._hook_request(service_id, now), ANONYMOUS)
+        caller = self._caller(service_id, now)
+        outcome = self._service.call(service_id, self._hook_request(service_id, now), caller)
         now.facts.update(outcome.log)
         if outcome.topics:
             self._metrics.answered(service_id, outcome.topics)
@@ -48,15 +52,18 @@ class Door:
 
     def explain(self, service_id: str) -> Response:
         """POST /explain/<id>: the trace of the call in the body. In development only."""
-        trace = self._service.explain(service_id, self._hook_request(service_id, visit()), ANONYMOUS)
+        now = visit()
+        caller = self._caller(service_id, now, f"/explain/{service_id}")
+        trace = self._service.explain(service_id, self._hook_request(service_id, now), caller)
         return _json(orjson.dumps(trace, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
     def feedback(self, service_id: str) -> Response:
         """POST /cds-services/<id>/feedback: 200 with an empty object, whether the cards are known or not."""
         now = visit()
+        caller = self._caller(service_id, now, *(f"{path}/feedback" for path in _paths(service_id)))
         self._hook(service_id, now)
         items = parse_feedback(parse_json(request.environ, now.body))
-        self._service.feedback(service_id, items, ANONYMOUS)
+        self._service.feedback(service_id, items, caller)
         self._metrics.reported(service_id, (item.outcome for item in items))
         now.facts["items"] = len(items)
         return _json(b"{}")
@@ -79,6 +86,24 @@ class Door:
     def scrape(self) -> Response:
         """GET /metrics."""
         return Response(self._metrics.scrape(), content_type=MEDIA_TYPE)
+
+    def _caller(self, service_id: str, now: Visit, *paths: str) -> Caller:
+        """Who sends this, to a service or to the endpoint of the service at these paths; raise Unauthorized.
+
+        The path of the service counts too: some clients sign one token text for all that belongs to it.
+        """
+        if self._gate is None:
+            return ANONYMOUS
+        caller = self._admit(self._gate, now, *_paths(service_id), *paths)
+        if not caller.may_call(service_id):
+            raise Unauthorized("service", caller.name, status=403)
+        return caller
+
+    def _admit(self, gate: Gate, now: Visit, *paths: str) -> Caller:
+        admission = gate.admit(request.environ.get("HTTP_AUTHORIZATION"), *paths)
+        self._metrics.let_in(admission.notes)
+        now.facts["client"] = admission.caller.name
+        return admission.caller
 
     def _hook(self, service_id: str, now: Visit) -> Hook:
         hook = self._service.hook_of(service_id)
@@ -114,6 +139,11 @@ def blueprint(door: Door, *, development: bool) -> Blueprint:
     routes.add_url_rule("/health/ready", "ready", door.ready, methods=get)
     routes.add_url_rule("/metrics", "metrics", door.scrape, methods=get)
     return routes
+
+
+def _paths(service_id: str) -> tuple[str, str]:
+    """The paths of a service; the second as clients write it that append to a URL with a slash at its end."""
+    return f"/cds-services/{service_id}", f"/cds-services//{service_id}"
 
 
 def _json(body: bytes) -> Response:

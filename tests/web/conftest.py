@@ -33,7 +33,7 @@ def lines(log: io.BytesIO) -> Callable[[], list[dict[str, Any]]]:
 
 @pytest.fixture
 def make_app(service: FakeService, log: io.BytesIO, tmp_path: Path) -> Callable[..., Flask]:
-    return lambda **settings: create_app(service, Settings(data=tmp_path, **settings), log)
+    return lambda gate=None, **settings: create_app(service, Settings(data=tmp_path, **settings), log, gate=gate)
 
 
 @pytest.fixture

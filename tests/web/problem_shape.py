@@ -8,12 +8,14 @@ from werkzeug.test import TestResponse
 SEVERITIES = {"error", "fatal"}
 
 
-def assert_problem(response: TestResponse, status: int) -> dict[str, Any]:
-    """Assert an OperationOutcome with this status, and all headers of an answer; return its first issue."""
+def assert_problem(response: TestResponse, status: int, origin: str | None = "*") -> dict[str, Any]:
+    """Assert an OperationOutcome with this status, and all headers of an answer; return its first issue.
+
+    `origin` is the web page that may read it."""
     assert response.status_code == status
     assert response.mimetype == "application/json"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers.get("Access-Control-Allow-Origin") == origin
     assert response.headers["X-Request-ID"]
     body = json.loads(response.data)
     assert body["resourceType"] == "OperationOutcome"
