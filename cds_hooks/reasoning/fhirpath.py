@@ -121,6 +121,14 @@ _EMPTY_OF_EMPTY: Final = frozenset({
 })  # fmt: skip
 #: Elements whose name in JSON depends on their type (`onset` → `onsetDateTime`), with the types.
 _CHOICES: Final[frozenset[str]] = frozenset(path.rsplit(".", 1)[1] for path in R4["choiceTypePaths"])
+#: Those of them that may be a string in JSON.
+_STRINGS: Final = frozenset({
+    "Base64Binary", "Canonical", "Code", "Date", "DateTime", "Id", "Instant", "Markdown", "Oid", "String", "Time",
+    "Uri", "Url", "Uuid",
+})  # fmt: skip
+_TEXT_CHOICES: Final = frozenset(
+    path.rsplit(".", 1)[1] for path, kinds in R4["choiceTypePaths"].items() if _STRINGS.intersection(kinds)
+)
 _KINDS: Final = tuple(sorted({kind for kinds in R4["choiceTypePaths"].values() for kind in kinds}))
 
 
@@ -192,7 +200,7 @@ class Compiler:
 
     def _term(self, node: Node, term: Node) -> Expression:
         inner = children(term)[0] if children(term) else None
-        if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
+        if steps := _plain_steps(node):
             return Path(steps)
         if inner is not None and (own := function_of(inner)) and own[0] in FUNCTIONS and own[0] != "memberOf":
             return self._own(This(), *own)
@@ -220,16 +228,14 @@ class Compiler:
             return Not(self._node(parts[0]))
         if call and call[0] in FUNCTIONS and call[0] != "memberOf":
             return self._own(self._node(parts[0]), *call)
-        if (steps := _plain_steps(node)) and not _CHOICES.intersection(steps):
+        if steps := _plain_steps(node):
             return Path(steps)
         if not self._names(node):  # nothing in it can be incomplete: fhirpathpy's own meaning holds
-            steps = _plain_steps(parts[0])
-            return (steps and (self._member(steps, call) or _present(steps, call))) or Leaf(node, ())
+            return self._certain(node, parts, call)
         source = self._node(parts[0])
         if call is None:
             step = _plain_steps(parts[1])
-            element = step[0] if step and step[0] not in _CHOICES else ""
-            return Step(source, parts[1], (), plain=True, empties=True, element=element)
+            return Step(source, parts[1], (), plain=True, empties=True, element=step[0] if step else "")
         name, arguments = call
         if name in ("where", "exists", "all") and len(arguments) == 1:
             criterion = self._node(arguments[0])
@@ -242,6 +248,15 @@ class Compiler:
         if name in ("exists", "empty") and not arguments:
             return Exists(source) if name == "exists" else Not(Exists(source))
         return Step(source, parts[1], self._names(parts[1]), plain=False, empties=name in _EMPTY_OF_EMPTY)
+
+    def _certain(self, node: Node, parts: list[Node], call: tuple[str, list[Node]] | None) -> Expression:
+        steps = _plain_steps(parts[0])
+        if steps and (plain := self._member(steps, call) or _present(steps, call)):
+            return plain
+        source, step = self._node(parts[0]), _plain_steps(parts[1])
+        if step and isinstance(source, Given | Step):  # `%parameter.coding`
+            return Step(source, parts[1], (), plain=True, empties=True, element=step[0])
+        return Leaf(node, ())
 
     def _own(self, source: Expression, name: str, arguments: list[Node]) -> Own:
         if len(arguments) not in FUNCTIONS[name]["arity"]:
@@ -261,7 +276,7 @@ class Compiler:
 
     def _text(self, node: Node) -> Expression | None:
         steps = _plain_steps(node)
-        if steps and not _CHOICES.intersection(steps):
+        if steps and not _TEXT_CHOICES.intersection(steps):
             return Text(steps)
         compiled = self._node(node) if node["type"] == "TermExpression" else None
         return compiled if isinstance(compiled, Given | Literal) else None

@@ -15,7 +15,6 @@ from fhirpathpy.engine import do_eval
 from fhirpathpy.engine.nodes import ResourceNode
 from fhirpathpy.models import models
 
-from cds_hooks.chart.reading import as_list
 from cds_hooks.reasoning.functions import FUNCTIONS, Unknowable, raw
 from cds_hooks.reasoning.terminology import ValueSet
 
@@ -23,11 +22,14 @@ _CODED: Final = ("CodeableConcept", "Coding", "Code", "String")
 Verdict = bool | None  # True, False, cannot tell
 Node = dict[str, Any]  # a node of fhirpathpy's syntax tree
 R4: Final = models["r4"]
+_CHOICES: Final[Mapping[str, list[str]]] = R4["choiceTypePaths"]
+_ELSEWHERE: Final[Mapping[str, str]] = R4["pathsDefinedElsewhere"]
+_TYPES: Final[Mapping[str, str]] = R4["path2Type"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Collection:
-    """A FHIRPath collection that knows whether it is whole.
+    """A FHIRPath collection that knows whether it is whole. Nobody changes one: not frozen only since that is slow.
 
     `items` are certain members; `complete` is False when there may be more that could not be had or decided.
     """
@@ -239,7 +241,10 @@ def _values(this: list[Any], steps: tuple[str, ...], kinds: tuple[str, ...]) -> 
     """The values of a plain path, as JSON."""
     values = [raw(item) for item in this]
     for step in steps:
-        values = [value for item in values if isinstance(item, dict) for value in _element(item, step, kinds)]
+        if len(values) == 1:
+            values = _element(values[0], step, kinds) if isinstance(values[0], dict) else []
+        else:
+            values = [value for item in values if isinstance(item, dict) for value in _element(item, step, kinds)]
     return values
 
 
@@ -269,7 +274,9 @@ def _element(item: dict[str, Any], step: str, kinds: tuple[str, ...]) -> list[An
     value = item.get(step)
     if value is None and kinds:
         value = next((item[step + kind] for kind in kinds if step + kind in item), None)
-    return [one for one in as_list(value) if one is not None]
+    if isinstance(value, list):
+        return [one for one in value if one is not None]
+    return [] if value is None else [value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +309,20 @@ def _typed(item: Any, element: str) -> list[Any]:
         return []
     owner = data.get("resourceType") or (item.path if isinstance(item, ResourceNode) else None)
     path = f"{owner}.{element}"
-    kind = R4["path2Type"].get(path, path)
-    return [ResourceNode.create_node(value, kind) for value in _element(data, element, ())]
+    path = _ELSEWHERE.get(path, path)
+    kinds = _CHOICES.get(path)
+    if kinds is None:
+        value = data.get(element)
+    else:  # `onset` stands in JSON as `onsetDateTime`
+        chosen = next((kind for kind in kinds if data.get(element + kind) is not None), "")
+        value = data.get(element + chosen) if chosen else None
+        path += chosen
+    if value is None:
+        return []
+    kind = _TYPES.get(path, path)
+    if isinstance(value, list):
+        return [ResourceNode.create_node(one, kind) for one in value if one is not None]
+    return [ResourceNode.create_node(value, kind)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +357,8 @@ class Union(_Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         one, two = self.left.collect(env, this), self.right.collect(env, this)
+        if not one.items and not two.items and one.complete and two.complete:
+            return NOTHING
         items: list[Any] = []
         for item in (*one.items, *two.items):
             if not _holds(items, raw(item)):
