@@ -119,8 +119,6 @@ class Retrieval:
 
     def select(self, kind: str, resources: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         """The selections of a type by name, each with the resources that belong to it."""
-        if not resources:
-            return {self.selections[number].name: resources for number in self._of_type.get(kind, ())}
         found: dict[int, list[dict[str, Any]]] = {number: [] for number in self._of_type.get(kind, ())}
         for number in self._numbers.get(kind, ()):
             found[number] = resources
@@ -134,9 +132,9 @@ class Retrieval:
         return {self.selections[number].name: items for number, items in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Input:
-    """A named collection: certain members, whether that is all, and the query it came from."""
+    """A named collection: certain members, whether that is all, and the query it came from. Nobody changes one."""
 
     items: list[dict[str, Any]]
     complete: bool
@@ -173,7 +171,11 @@ class Chart:
             key = self._retrieval.query_of_type[kind].key
             source = self.sources.get(key)
             complete = source is not None and source.complete
-            for selected, items in self._retrieval.select(kind, self.own(kind)).items():
+            own = self.own(kind)
+            if not own:
+                found = self._inputs[name] = Input(own, complete, key)
+                return found
+            for selected, items in self._retrieval.select(kind, own).items():
                 self._inputs[selected] = Input(items, complete, key)
             found = self._inputs[name]
         return found
@@ -183,7 +185,8 @@ class Chart:
         if kind not in self._own:
             query = self._retrieval.query_of_type.get(kind)
             source = self.sources.get(query.key) if query else None
-            self._own[kind] = [resource for resource in source.resources if self._concerns(resource)] if source else []
+            resources = source.resources if source else ()
+            self._own[kind] = [resource for resource in resources if self._concerns(resource)] if resources else []
         return self._own[kind]
 
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:

@@ -143,11 +143,12 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     entries = as_list(value.get("entry"))
     if not entries and not value.get("total") and "link" not in value:
         return _NOTHING_THERE, None
-    resources = list(_entries(entries, query.type))
+    resources = list(_entries(entries, query.type)) if entries else []
     next_url = _next(value) if "link" in value else None
     total = value.get("total")
-    matches = sum(not (isinstance(entry, dict) and _extra(entry)) for entry in entries)
-    cut = next_url is not None or (isinstance(total, int) and total > matches)
+    cut = next_url is not None
+    if isinstance(total, int) and not cut and total > 0:
+        cut = total > sum(not (isinstance(entry, dict) and _extra(entry)) for entry in entries)
     return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
 
 

@@ -54,11 +54,14 @@ def prune(value: Any) -> Any:
     if isinstance(value, str):
         return value or None
     if isinstance(value, dict):
-        if any(name[:1] == "_" for name in value):
-            kept = {name: _aligned(item) if _is_paired(value, name) else prune(item) for name, item in value.items()}
-        else:
-            kept = {name: prune(item) for name, item in value.items()}
-        return {name: item for name, item in kept.items() if item is not None} or None
+        kept = {}
+        for name, item in value.items():
+            if not isinstance(item, str):  # most are: saves a call
+                paired = isinstance(item, list) and _is_paired(value, name)
+                item = _aligned(item) if paired else prune(item)
+            if item is not None and item != "":
+                kept[name] = item
+        return kept or None
     if isinstance(value, list | tuple):
         return [item for item in map(prune, value) if item is not None] or None
     return value

@@ -17,6 +17,8 @@ from cds_hooks.errors import ContentError
 from cds_hooks.reasoning.extensions import extension_values
 
 _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried on
+#: Codes whose comparable form is remembered; bounded, because callers choose the codes.
+_MEMO: Final = 20_000
 Key = tuple[str | None, str]
 
 
@@ -77,12 +79,14 @@ class Terminology:
             known[resource["url"]] = (file, resource)
         self._rules: dict[str, SystemRule] = {}
         self._aliases: dict[str, str] = {}
+        self._memo: dict[Key, Key] = {}
         for file, system in by_type["CodeSystem"].values():
             self._add_system(file, system)
         self.value_sets: dict[str, ValueSet] = {}
         for url in by_type["ValueSet"]:
             self._add_value_set(url, by_type["ValueSet"], ())
         self.concept_maps = {url: self._concept_map(*pair) for url, pair in by_type["ConceptMap"].items()}
+        self._memo.clear()  # what was asked before all systems were known
 
     # ---- questions
 
@@ -91,7 +95,16 @@ class Terminology:
         return self._aliases.get(url, url) if url is not None else None
 
     def key(self, system: str | None, code: str) -> Key:
-        """The comparable form of a code."""
+        """The comparable form of a code. Charts repeat the same codes, so it is remembered."""
+        pair = system, code
+        known = self._memo.get(pair)
+        if known is None:
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            self._memo[pair] = known = self._normal(system, code)
+        return known
+
+    def _normal(self, system: str | None, code: str) -> Key:
         if system is not None:
             system = self._aliases.get(system, system)
             rule = self._rules.get(system)
@@ -105,11 +118,12 @@ class Terminology:
             if any(code == value for _, code in value_set.keys):
                 return "code"
         else:
-            for system, code in codings(value):
-                key = self.key(system, code)
-                if key in value_set.keys:
+            keys, prefixes = value_set.keys, value_set.prefixes
+            for pair in codings(value):
+                key = self._memo.get(pair) or self.key(*pair)
+                if key in keys:
                     return "code"
-                for other, prefix in value_set.prefixes:
+                for other, prefix in prefixes:
                     if other == key[0] and key[1].startswith(prefix):
                         return "code"
         return "words" if value_set.pattern is not None and value_set.reads(value) is not None else None
