@@ -15,10 +15,11 @@ from cds_hooks.chart.chart import Chart
 from cds_hooks.chart.gather import Source
 from cds_hooks.reasoning.compiling import compile_plan
 from cds_hooks.reasoning.content import Package
+from cds_hooks.reasoning.elements import R4
 from cds_hooks.reasoning.evaluation import Asked, Evaluation
 from cds_hooks.reasoning.fhirpath import Compiler, parse
 from cds_hooks.reasoning.functions import FUNCTIONS, Unknowable, raw
-from cds_hooks.reasoning.nodes import R4, Collection, Verdict
+from cds_hooks.reasoning.nodes import Collection, Verdict
 from cds_hooks.reasoning.plan import Plan
 from cds_hooks.reasoning.terminology import Terminology, ValueSet
 

@@ -8,7 +8,7 @@ could not read it: not asked again), absent (fetch it, or do without).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -143,7 +143,7 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     entries = as_list(value.get("entry"))
     if not entries and not value.get("total") and "link" not in value:
         return _NOTHING_THERE, None
-    resources = list(_entries(entries, query.type)) if entries else []
+    resources = _resources(entries, query.type)
     next_url = _next(value) if "link" in value else None
     total = value.get("total")
     cut = next_url is not None
@@ -152,11 +152,13 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
 
 
-def _entries(entries: list[Any], kind: str) -> Iterator[dict[str, Any]]:
+def _resources(entries: list[Any], kind: str) -> list[dict[str, Any]]:
+    found = []
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if isinstance(resource, dict) and resource.get("resourceType") == kind:
-            yield resource
+            found.append(resource)
+    return found
 
 
 def _extra(entry: Mapping[str, Any]) -> bool:

@@ -1,16 +1,17 @@
 """FHIRPath with a third truth value: known true, known false, unknown.
 
 fhirpathpy parses and evaluates; this layer owns what must know whether data are *known*: `and`, `or`, `xor`,
-`implies`, `not()`, `iif()`, `exists()`, `empty()`, `where()`, `all()`, `intersect()`, `|` and plain steps from a named
-input. They combine verdicts after Kleene, so that a missing input makes an expression unknown only when it could
-change the result. `memberOf()` on a plain path is answered here too, for speed. Everything else is a leaf that
-fhirpathpy evaluates as it is.
+`implies`, `not()`, `iif()`, `exists()`, `empty()`, `where()`, `all()`, `intersect()`, `|` and plain steps. They combine
+verdicts after Kleene, so that a missing input makes an expression unknown only when it could change the result.
+`memberOf()`, `matches()` with a fixed pattern, `&` and comparisons of strings are answered here too, for speed.
+Everything else is a leaf that fhirpathpy evaluates as it is.
 
 An expression is parsed strictly to its end at start: fhirpathpy alone would accept `active = true garbage`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -22,9 +23,9 @@ from fhirpathpy.parser import parse as parse_loosely
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
 
+from cds_hooks.reasoning.elements import R4
 from cds_hooks.reasoning.functions import FUNCTIONS
 from cds_hooks.reasoning.nodes import (
-    R4,
     And,
     Collection,
     Constant,
@@ -35,23 +36,18 @@ from cds_hooks.reasoning.nodes import (
     Intersect,
     Leaf,
     Literal,
-    Member,
     Name,
     Node,
     Not,
-    OneOf,
     Or,
     Own,
-    Path,
-    Present,
-    Same,
     Step,
-    Text,
     This,
     Union,
     Where,
     Xor,
-)
+)  # fmt: skip
+from cds_hooks.reasoning.plain import Concat, Matches, Member, OneOf, Path, Present, Same, Text
 from cds_hooks.reasoning.terminology import ValueSet
 
 
@@ -151,6 +147,17 @@ def _strings(node: Node) -> list[str] | None:
     return list(do_eval({}, [], node)) if node["type"] == "StringLiteral" else None
 
 
+def _pattern(arguments: list[Node]) -> re.Pattern[str] | None:
+    """The compiled regular expression of `matches('…')`; None when the argument is no fixed text."""
+    strings = _strings(arguments[0]) if len(arguments) == 1 else None
+    if not strings or len(strings) != 1 or not strings[0]:
+        return None
+    try:
+        return re.compile(strings[0], re.DOTALL)
+    except re.error as error:
+        raise ExpressionError(f"matches(): {error}") from None
+
+
 def _plain_steps(node: Node) -> tuple[str, ...]:
     parts = children(node)
     if node["type"] in ("TermExpression", "InvocationTerm") and len(parts) == 1:
@@ -190,6 +197,8 @@ class Compiler:
         kind, parts = node["type"], children(node)
         if kind in ("AndExpression", "OrExpression", "ImpliesExpression", "UnionExpression"):
             return _BINARY[node["terminalNodeText"][0]](self._node(parts[0]), self._node(parts[1]))
+        if kind == "AdditiveExpression" and node["terminalNodeText"] == ["&"]:
+            return Concat(self._node(parts[0]), self._node(parts[1]))
         if kind in ("EqualityExpression", "MembershipExpression") and (plain := self._comparison(node, parts)):
             return plain
         if kind == "TermExpression":
@@ -230,8 +239,9 @@ class Compiler:
             return self._own(self._node(parts[0]), *call)
         if steps := _plain_steps(node):
             return Path(steps)
-        if not self._names(node):  # nothing in it can be incomplete: fhirpathpy's own meaning holds
-            return self._certain(node, parts, call)
+        steps = _plain_steps(parts[0])
+        if steps and (plain := self._member(steps, call) or _present(steps, call)):
+            return plain
         source = self._node(parts[0])
         if call is None:
             step = _plain_steps(parts[1])
@@ -245,18 +255,11 @@ class Compiler:
             return chosen if name == "where" else Exists(chosen)
         if name == "intersect" and len(arguments) == 1:
             return Intersect(source, self._node(arguments[0]))
+        if name == "matches" and (pattern := _pattern(arguments)):
+            return Matches(source, pattern)
         if name in ("exists", "empty") and not arguments:
             return Exists(source) if name == "exists" else Not(Exists(source))
         return Step(source, parts[1], self._names(parts[1]), plain=False, empties=name in _EMPTY_OF_EMPTY)
-
-    def _certain(self, node: Node, parts: list[Node], call: tuple[str, list[Node]] | None) -> Expression:
-        steps = _plain_steps(parts[0])
-        if steps and (plain := self._member(steps, call) or _present(steps, call)):
-            return plain
-        source, step = self._node(parts[0]), _plain_steps(parts[1])
-        if step and isinstance(source, Given | Step):  # `%parameter.coding`
-            return Step(source, parts[1], (), plain=True, empties=True, element=step[0])
-        return Leaf(node, ())
 
     def _own(self, source: Expression, name: str, arguments: list[Node]) -> Own:
         if len(arguments) not in FUNCTIONS[name]["arity"]:

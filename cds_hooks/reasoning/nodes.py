@@ -1,8 +1,7 @@
 """The nodes of a compiled expression: FHIRPath with a third truth value, known true, known false, unknown.
 
 Nodes that combine verdicts do so after Kleene, so that a missing input makes an expression unknown only when it could
-change the result. A `Leaf` is a piece that fhirpathpy evaluates as it is. The plain nodes (`Member`, `Present`,
-`Same`, `OneOf`) answer the commonest questions about an element without it, for speed; they mean the same.
+change the result. A `Leaf` is a piece that fhirpathpy evaluates as it is.
 """
 
 from __future__ import annotations
@@ -12,19 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from fhirpathpy.engine import do_eval
-from fhirpathpy.engine.nodes import ResourceNode
-from fhirpathpy.models import models
 
+from cds_hooks.reasoning.elements import R4, typed
 from cds_hooks.reasoning.functions import FUNCTIONS, Unknowable, raw
 from cds_hooks.reasoning.terminology import ValueSet
 
-_CODED: Final = ("CodeableConcept", "Coding", "Code", "String")
 Verdict = bool | None  # True, False, cannot tell
 Node = dict[str, Any]  # a node of fhirpathpy's syntax tree
-R4: Final = models["r4"]
-_CHOICES: Final[Mapping[str, list[str]]] = R4["choiceTypePaths"]
-_ELSEWHERE: Final[Mapping[str, str]] = R4["pathsDefinedElsewhere"]
-_TYPES: Final[Mapping[str, str]] = R4["path2Type"]
 
 
 @dataclass(slots=True)
@@ -82,7 +75,7 @@ def verdict_of(found: Collection) -> Verdict:
     return item if isinstance(item, bool) else True
 
 
-class _Items:
+class Items:
     """Base of nodes that give a collection; the verdict follows from it."""
 
     __slots__ = ()
@@ -94,7 +87,7 @@ class _Items:
         return verdict_of(self.collect(env, this))
 
 
-class _Truth:
+class Truth:
     """Base of nodes that give a verdict; the collection follows from it."""
 
     __slots__ = ()
@@ -107,7 +100,7 @@ class _Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Name(_Items):
+class Name(Items):
     """A named input or fact: `%fact`."""
 
     name: str
@@ -117,7 +110,7 @@ class Name(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class This(_Items):
+class This(Items):
     """The current item."""
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
@@ -125,7 +118,7 @@ class This(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf(_Items):
+class Leaf(Items):
     """A piece that fhirpathpy evaluates on the current item; unknown when a name it reads is not whole."""
 
     node: Node
@@ -136,68 +129,7 @@ class Leaf(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Member(_Truth):
-    """`code.memberOf(%`vs-x`)` on a plain path: the most frequent question, answered by set look-ups alone."""
-
-    steps: tuple[str, ...]
-    value_set: ValueSet
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        contains = env.contains
-        return any(contains(self.value_set, value) for value in _values(this, self.steps, _CODED))
-
-
-@dataclass(frozen=True, slots=True)
-class Present(_Truth):
-    """`a.b.exists()` on a plain path; `kinds` are the types of a choice element (`onset` → `onsetDateTime`)."""
-
-    steps: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        return bool(_values(this, self.steps, self.kinds))
-
-
-@dataclass(frozen=True, slots=True)
-class Same(_Truth):
-    """`status = 'completed'`, `%hook != 'x'`: one string compared with another; nothing is unknown."""
-
-    left: Expression
-    right: Expression
-    equal: bool
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        one, two = _string(self.left.collect(env, this)), _string(self.right.collect(env, this))
-        return None if one is None or two is None else (one == two) is self.equal
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf(_Truth):
-    """`status in ('draft' | 'active')`: a string among fixed ones; nothing is unknown."""
-
-    left: Expression
-    strings: frozenset[str]
-
-    def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        one = _string(self.left.collect(env, this))
-        return None if one is None else one in self.strings
-
-
-@dataclass(frozen=True, slots=True)
-class Path(_Items):
-    """A plain path from the current item; its values keep their R4 types."""
-
-    steps: tuple[str, ...]
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        items = this
-        for step in self.steps:
-            items = [value for item in items for value in _typed(item, step)]
-        return Collection(items)
-
-
-@dataclass(frozen=True, slots=True)
-class Own(_Items):
+class Own(Items):
     """A call of one of our own functions (functions.py), without the detour through fhirpathpy."""
 
     source: Expression
@@ -223,33 +155,7 @@ class Own(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(_Items):
-    """A plain path to strings, for comparison only."""
-
-    steps: tuple[str, ...]
-
-    def collect(self, env: Environment, this: list[Any]) -> Collection:
-        return Collection(_values(this, self.steps, ()))
-
-
-def _string(found: Collection) -> str | None:
-    value = raw(found.items[0]) if found.complete and len(found.items) == 1 else None
-    return value if isinstance(value, str) else None
-
-
-def _values(this: list[Any], steps: tuple[str, ...], kinds: tuple[str, ...]) -> list[Any]:
-    """The values of a plain path, as JSON."""
-    values = [raw(item) for item in this]
-    for step in steps:
-        if len(values) == 1:
-            values = _element(values[0], step, kinds) if isinstance(values[0], dict) else []
-        else:
-            values = [value for item in values if isinstance(item, dict) for value in _element(item, step, kinds)]
-    return values
-
-
-@dataclass(frozen=True, slots=True)
-class Given(_Items):
+class Given(Items):
     """A constant of the call or the plan: `%hook`, `%imagingLookback`."""
 
     name: str
@@ -260,7 +166,7 @@ class Given(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Literal(_Items):
+class Literal(Items):
     """A string, or the empty collection `{}`."""
 
     value: Collection
@@ -269,18 +175,8 @@ class Literal(_Items):
         return self.value
 
 
-def _element(item: dict[str, Any], step: str, kinds: tuple[str, ...]) -> list[Any]:
-    """An element's values as a list; `kinds` are the types to try for a choice element."""
-    value = item.get(step)
-    if value is None and kinds:
-        value = next((item[step + kind] for kind in kinds if step + kind in item), None)
-    if isinstance(value, list):
-        return [one for one in value if one is not None]
-    return [] if value is None else [value]
-
-
 @dataclass(frozen=True, slots=True)
-class Step(_Items):
+class Step(Items):
     """A step (`.code`, `.first()`) from another expression; plain elements may be read of what is incomplete."""
 
     source: Expression
@@ -297,36 +193,13 @@ class Step(_Items):
         if not found.items and self.empties:
             return found
         if self.element:
-            return Collection([node for item in found.items for node in _typed(item, self.element)], found.complete)
+            return Collection([node for item in found.items for node in typed(item, self.element)], found.complete)
         result = _evaluate(env, found.items, this, self.node, self.names)
         return result if found.complete or not result.complete else Collection(result.items, complete=False)
 
 
-def _typed(item: Any, element: str) -> list[Any]:
-    """The values of an element, each with its R4 type, as fhirpathpy would give them."""
-    data = raw(item)
-    if not isinstance(data, dict):
-        return []
-    owner = data.get("resourceType") or (item.path if isinstance(item, ResourceNode) else None)
-    path = f"{owner}.{element}"
-    path = _ELSEWHERE.get(path, path)
-    kinds = _CHOICES.get(path)
-    if kinds is None:
-        value = data.get(element)
-    else:  # `onset` stands in JSON as `onsetDateTime`
-        chosen = next((kind for kind in kinds if data.get(element + kind) is not None), "")
-        value = data.get(element + chosen) if chosen else None
-        path += chosen
-    if value is None:
-        return []
-    kind = _TYPES.get(path, path)
-    if isinstance(value, list):
-        return [ResourceNode.create_node(one, kind) for one in value if one is not None]
-    return [ResourceNode.create_node(value, kind)]
-
-
 @dataclass(frozen=True, slots=True)
-class Where(_Items):
+class Where(Items):
     """Items for which the criterion is known true; one for which it is unknown leaves the result incomplete."""
 
     source: Expression
@@ -349,7 +222,7 @@ class Where(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Union(_Items):
+class Union(Items):
     """`a | b` without duplicates; resources are the same only if they are the same object."""
 
     left: Expression
@@ -367,7 +240,7 @@ class Union(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Intersect(_Items):
+class Intersect(Items):
     """`a.intersect(b)`: the items of a that are in b; resources are the same only if they are the same object."""
 
     left: Expression
@@ -385,7 +258,7 @@ def _holds(items: list[Any], data: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Exists(_Truth):
+class Exists(Truth):
     """True as soon as one item is certain; unknown if there is none but there may be."""
 
     source: Expression
@@ -396,7 +269,7 @@ class Exists(_Truth):
 
 
 @dataclass(frozen=True, slots=True)
-class Not(_Truth):
+class Not(Truth):
     operand: Expression
 
     def judge(self, env: Environment, this: list[Any]) -> Verdict:
@@ -405,7 +278,7 @@ class Not(_Truth):
 
 
 @dataclass(frozen=True, slots=True)
-class And(_Truth):
+class And(Truth):
     left: Expression
     right: Expression
 
@@ -418,7 +291,7 @@ class And(_Truth):
 
 
 @dataclass(frozen=True, slots=True)
-class Or(_Truth):
+class Or(Truth):
     left: Expression
     right: Expression
 
@@ -431,7 +304,7 @@ class Or(_Truth):
 
 
 @dataclass(frozen=True, slots=True)
-class Xor(_Truth):
+class Xor(Truth):
     left: Expression
     right: Expression
 
@@ -441,7 +314,7 @@ class Xor(_Truth):
 
 
 @dataclass(frozen=True, slots=True)
-class Iif(_Items):
+class Iif(Items):
     """`iif(criterion, a, b)`: b also when the criterion is unknown, as FHIRPath has it for an empty one."""
 
     criterion: Expression
@@ -454,7 +327,7 @@ class Iif(_Items):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(_Truth):
+class Constant(Truth):
     truth: bool
 
     def judge(self, env: Environment, this: list[Any]) -> Verdict:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from cds_hooks.reasoning.elements import R4
 from cds_hooks.reasoning.fhirpath import ExpressionError, children, constant_name, function_of
 from cds_hooks.reasoning.functions import RESULT_TYPES, STANDARD
-from cds_hooks.reasoning.nodes import R4, Node
+from cds_hooks.reasoning.nodes import Node
 
 Types = frozenset[str]  # R4 types or element paths that a value may have; empty = not known, anything goes
 ANY: Final[Types] = frozenset()

@@ -7,7 +7,8 @@ Intended differences, and no others:
 3. Where fhirpathpy raises an exception, we cannot tell.
 4. A collection of several items cannot be a truth value; fhirpathpy's `and`, `or` raise or give nothing.
 5. A null in a list is nothing; to fhirpathpy it is an item.
-6. `resolve()` finds a contained resource in the item that refers to it; here the oracle is given all of them at once.
+6. `|` drops the second of two equal values, as FHIRPath has it; to fhirpathpy an element and a literal differ.
+7. `resolve()` finds a contained resource in the item that refers to it; here the oracle is given all of them at once.
 
 `memberOf` of nothing is false, and `within` of a partial date may be empty: both are the functions' own doing, and the
 oracle calls the same functions. So in each of 1 to 4 we know less than the oracle, never something else.
@@ -95,7 +96,11 @@ CONSTRUCTS = [
     "status = 'final' implies code.exists()", "(status = 'final').not()", "status.empty() or status in ('a' | 'b')",
     "bodySite.all(memberOf(%`vs-warm`))", "bodySite.first()", "bodySite.last().coding.code", "bodySite[0].coding.code",
     "code.select(coding.code)", "note.text.lower()", "status.startsWith('f')", "name.where(use = 'x').given",
-    "name.given.intersect('A' | 'C')", "name.given.exclude('A')", "(name.given | 'A').count()", "'x' & id",
+    "name.given.intersect('A' | 'C')", "name.given.exclude('A')", "(name.given | 'Z').count()", "'x' & id",
+    "'x' & nothing & 'y'", "id & name.given", "id.matches('^t')", "note.text.matches('glow')", "nothing.matches('a')",
+    "%hook.matches('^patient')", "name.given.matches('A')", "id & 'x' = 'plainx'",
+    "deceased.ofType(boolean).exists()", "deceased.ofType(boolean).exists($this = true)",
+    "deceased.ofType(dateTime).exists()", "value.ofType(string)", "value.ofType(Quantity).value",
     "id.length() > 4", "code.ofType(CodeableConcept).exists()", "true", "false", "{}", "{}.exists()", "iif(true, 'a')",
     "iif({}, 'a', 'b')",
 ]  # fmt: skip
@@ -134,6 +139,11 @@ def test_constructs(text: str, form: str) -> None:
 
 def test_a_null_in_a_list_is_nothing() -> None:
     assert compiler().compile("bodySite.exists()").judge(Call(), [{"bodySite": [None]}]) is False
+
+
+def test_an_element_and_a_literal_of_the_same_value_are_one() -> None:
+    found = compiler().compile("name.given | 'A'").collect(Call(), [{"name": [{"given": ["A", "B"]}]}])
+    assert [raw(item) for item in found.items] == ["A", "B"]
 
 
 # As FHIRPath has it; the plain nodes must not take the name for an element that is never there.
