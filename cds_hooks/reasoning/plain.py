@@ -1,0 +1,128 @@
+"""Nodes that answer the commonest questions about an element without fhirpathpy, for speed; they mean the same.
+
+A test holds that against fhirpathpy itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cds_hooks.reasoning.elements import typed, values_of
+from cds_hooks.reasoning.functions import raw
+from cds_hooks.reasoning.nodes import UNKNOWN, Collection, Environment, Expression, Items, Truth, Verdict
+from cds_hooks.reasoning.terminology import ValueSet
+
+_CODED: Final = ("CodeableConcept", "Coding", "Code", "String")
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Truth):
+    """`code.memberOf(%`vs-x`)` on a plain path: the most frequent question, answered by set look-ups alone."""
+
+    steps: tuple[str, ...]
+    value_set: ValueSet
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        contains = env.contains
+        return any(contains(self.value_set, value) for value in values_of(this, self.steps, _CODED))
+
+
+@dataclass(frozen=True, slots=True)
+class Present(Truth):
+    """`a.b.exists()` on a plain path; `kinds` are the types of a choice element (`onset` → `onsetDateTime`)."""
+
+    steps: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        return bool(values_of(this, self.steps, self.kinds))
+
+
+@dataclass(frozen=True, slots=True)
+class Same(Truth):
+    """`status = 'completed'`, `%hook != 'x'`: one string compared with another; nothing is unknown."""
+
+    left: Expression
+    right: Expression
+    equal: bool
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        one, two = _string(self.left.collect(env, this)), _string(self.right.collect(env, this))
+        return None if one is None or two is None else (one == two) is self.equal
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Truth):
+    """`status in ('draft' | 'active')`: a string among fixed ones; nothing is unknown."""
+
+    left: Expression
+    strings: frozenset[str]
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        one = _string(self.left.collect(env, this))
+        return None if one is None else one in self.strings
+
+
+@dataclass(frozen=True, slots=True)
+class Path(Items):
+    """A plain path from the current item; its values keep their R4 types."""
+
+    steps: tuple[str, ...]
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        items = this
+        for step in self.steps:
+            items = [value for item in items for value in typed(item, step)]
+        return Collection(items)
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Items):
+    """A plain path to strings, for comparison only."""
+
+    steps: tuple[str, ...]
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        return Collection(values_of(this, self.steps, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Matches(Truth):
+    """`note.text.matches('…')` with a fixed pattern, found anywhere in the text; of nothing it cannot tell."""
+
+    source: Expression
+    pattern: re.Pattern[str]
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        found = self.source.collect(env, this)
+        if not found.complete or not found.items:
+            return None
+        text = _string(found)
+        if text is None:
+            env.trouble("expression")
+            return None
+        return self.pattern.search(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Items):
+    """`a & b`: strings put together; nothing counts as the empty string."""
+
+    left: Expression
+    right: Expression
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        words = []
+        for found in (self.left.collect(env, this), self.right.collect(env, this)):
+            word = _string(found) if found.items else ""
+            if not found.complete or word is None:
+                return UNKNOWN
+            words.append(word)
+        return Collection(["".join(words)])
+
+
+def _string(found: Collection) -> str | None:
+    value = raw(found.items[0]) if found.complete and len(found.items) == 1 else None
+    return value if isinstance(value, str) else None
