@@ -6,7 +6,7 @@
     site = "/etc/cds-hooks/site"             a site's own layer over the plans: codes, parameters, cards off
     log = "json"                             or "off"
     [server]  workers, threads (per worker), body_limit (bytes)
-    [fhir]    deadline_ms, max_pages, max_bytes, allowed (base URLs; none: loopback only)
+    [fhir]    deadline_ms, max_pages, max_bytes, allowed (base URLs; none: loopback only), private_networks
     [cors]    origins ("*" or scheme://host[:port])
     [auth]    discovery, leeway_s, lifetime_s, keys_fresh_s, keys_stale_s, keys_deadline_ms
     [[clients]]  name, issuer, jwks_url or jwks_file, audiences, tenants, algorithms, services, fhir_servers
@@ -20,6 +20,7 @@ CDS_HOOKS_ are left alone: Kubernetes sets CDS_HOOKS_PORT and the like for a Ser
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -41,6 +42,13 @@ def _origin(text: str) -> str:
     if not _ORIGIN.fullmatch(text):
         raise ValueError('must be "*" or scheme://host[:port] without a path')
     return text.lower()
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("must be a network such as 10.1.0.0/16, with no bits beyond its prefix") from None
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -68,6 +76,8 @@ class Fhir(_Section):
     max_pages: Positive = 5
     max_bytes: Positive = 20_000_000
     allowed: tuple[SecureBaseUrl, ...] = ()
+    #: Networks (10.1.0.0/16) in which names of FHIR servers, and of servers with keys, may lie beside the Internet.
+    private_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
 
 
 class Cors(_Section):

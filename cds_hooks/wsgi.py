@@ -13,6 +13,7 @@ from flask import Flask
 
 from cds_hooks.chart.client import FhirClient
 from cds_hooks.chart.origin import AllowList
+from cds_hooks.chart.resolving import Resolver
 from cds_hooks.chart.transport import Transport
 from cds_hooks.errors import ContentError
 from cds_hooks.loading import load_all
@@ -31,7 +32,12 @@ _KEYS_BYTES: Final = 256_000
 def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
     """The service with all plans and a FHIR client, as the settings say."""
     fhir = settings.fhir
-    client = FhirClient(AllowList(fhir.allowed), max_pages=fhir.max_pages, max_bytes=fhir.max_bytes)
+    client = FhirClient(
+        AllowList(fhir.allowed),
+        max_pages=fhir.max_pages,
+        max_bytes=fhir.max_bytes,
+        resolver=Resolver(fhir.private_networks),
+    )
     plans = load_all(site=settings.site, validate=validate)
     return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages)
 
@@ -49,10 +55,10 @@ def build_gate(settings: Settings, services: Iterable[str], shared: ReplayGuard 
             if name != "*" and name not in known:
                 told = f'there is no service "{name}"; there are {", ".join(sorted(known))}'
                 raise ContentError("settings", f"clients.{number}.services", told)
-    return Gate(settings.clients, settings.public_url, settings.auth, _key_fetch(), shared)
+    return Gate(settings.clients, settings.public_url, settings.auth, _key_fetch(settings), shared)
 
 
-def _key_fetch() -> Fetch:
+def _key_fetch(settings: Settings) -> Fetch:
     """Fetches documents with keys: small, at once or not at all."""
     transport = Transport(
         max_bytes=_KEYS_BYTES,
@@ -60,6 +66,7 @@ def _key_fetch() -> Fetch:
         pool=2,
         clock=time.monotonic,
         accept="application/jwk-set+json, application/json",
+        resolver=Resolver(settings.fhir.private_networks),
     )
     return lambda url, seconds: transport.get(url, None, time.monotonic() + seconds).document
 

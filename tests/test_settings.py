@@ -32,7 +32,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.model_dump() == {
         "public_url": None,
         "server": {"workers": 2, "threads": 16, "body_limit": 10_000_000},
-        "fhir": {"deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "allowed": ()},
+        "fhir": {"deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "allowed": (), "private_networks": ()},
         "cors": {"origins": ("*",)},
         "auth": {
             "discovery": True,
@@ -93,6 +93,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[server]\nworkers = 'x'", "server.workers"),
         ("server = 1", "server"),
         ("[fhir]\nallowed = ['https://u:p@x.example/fhir']", "fhir.allowed.0"),
+        ("[fhir]\nprivate_networks = ['10.0.0.1/8']", "fhir.private_networks.0"),
+        ("[fhir]\nprivate_networks = ['ehr.example.org']", "fhir.private_networks.0"),
         ("[cors]\norigins = ['ehr.example.org']", "cors.origins.0"),
         ("[cors]\norigins = ['https://ehr.example.org/']", "cors.origins.0"),
         ("public_url = 'cds.example.org'", "public_url"),

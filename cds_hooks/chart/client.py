@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cds_hooks.chart.origin import AllowList, BaseUrl
+from cds_hooks.chart.resolving import Resolver
 from cds_hooks.chart.transport import Answer, Transport
 
 _REFERENCE = re.compile(r"([A-Za-z]+)/(?!\.+$)([^/?#]+)", re.ASCII)
@@ -29,8 +30,8 @@ class Fetched:
     `problem` is None if all went well, else one of a small set of words that hold no URL, id or token:
 
     - the request was not sent: "not allowed", "bad query", "bad token"
-    - no usable answer: "timeout", "unreachable", "TLS error", "broken off", "redirect", "status <number>", "too large",
-      "not JSON", "unexpected type"
+    - no usable answer: "timeout", "unreachable", "private address", "TLS error", "broken off", "redirect",
+      "status <number>", "too large", "not JSON", "unexpected type"
     - some pages only: "foreign next link", "page loop", "page limit", "truncated", or one of the above
     """
 
@@ -66,11 +67,15 @@ class FhirClient:
         attempts: int = 3,
         pool: int = 32,
         clock: Callable[[], float] = time.monotonic,
+        resolver: Resolver | None = None,
     ) -> None:
-        """Set the limits: pages per search, decoded bytes per page, attempts per page, connections per server."""
+        """Set the limits: pages per search, decoded bytes per page, attempts per page, connections per server.
+
+        `resolver` says which addresses the names of servers may lead to.
+        """
         self._allow = allow
         self._max_pages = max_pages
-        self._transport = Transport(max_bytes=max_bytes, attempts=attempts, pool=pool, clock=clock)
+        self._transport = Transport(max_bytes=max_bytes, attempts=attempts, pool=pool, clock=clock, resolver=resolver)
 
     def refusal(self, base: str) -> str | None:
         """Why this FHIR base URL may not be called, in plain words that do not repeat it; None if it may."""

@@ -138,8 +138,7 @@ class BaseUrl:
 class AllowList:
     """The FHIR servers that may be called.
 
-    Judges what is written in the URL. A listed name is trusted to resolve to the right machine; pinning names to
-    checked addresses belongs where the connection is made (`transport`).
+    Judges what is written in the URL. What its name leads to is judged when a connection is made (`resolving`).
     """
 
     def __init__(self, bases: Iterable[str] = (), *, here: bool = True) -> None:

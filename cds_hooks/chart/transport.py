@@ -4,8 +4,7 @@
 as long as it likes, in the headers as well as in the body. Here the time left applies to the answer as a whole: the
 socket is given a shorter timeout before each read (`_Clocked`).
 
-Not bounded: resolving a name, and connecting to a name with several addresses of which none answers (each gets the
-time left). Whoever waits for a call has to stop waiting at its own deadline.
+Not bounded: resolving a name. Whoever waits for a call has to stop waiting at its own deadline.
 """
 
 from __future__ import annotations
@@ -26,9 +25,18 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import DecodeError, HTTPError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+from urllib3.util.connection import create_connection
 
 from cds_hooks import __version__
+from cds_hooks.chart.resolving import Resolver, Unreachable
 
 _BLOCK = 65536  # bytes per read
 _BACKOFF = 0.05  # seconds before the second attempt, doubled before each further one
@@ -57,12 +65,13 @@ class Transport:
         pool: int,
         clock: Callable[[], float],
         accept: str = "application/fhir+json",
+        resolver: Resolver | None = None,
     ) -> None:
         """Set limits: decoded bytes per answer, attempts per GET, connections kept per server; clock in seconds."""
         self._max_bytes = max_bytes
         self._attempts = attempts
         self._clock = clock
-        self._session = _session(pool, accept)
+        self._session = _session(pool, accept, resolver or Resolver())
         # Below this level urllib3 writes URLs, and with them identifiers of patients, to the log.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
@@ -143,6 +152,8 @@ def _problem(error: Exception) -> str:
         return "timeout"
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS error"
+    if isinstance(getattr(_cause(error), "reason", None), _Private):
+        return "private address"
     broken = isinstance(_cause(error), ProtocolError | DecodeError | requests.exceptions.InvalidHeader)
     return "broken off" if broken else "unreachable"
 
@@ -162,7 +173,7 @@ class _Session(requests.Session):
         return None
 
 
-def _session(pool: int, accept: str) -> requests.Session:
+def _session(pool: int, accept: str, resolver: Resolver) -> requests.Session:
     """A session without proxies and netrc (trust_env), cookies, own retries and redirects."""
     session = _Session()
     session.trust_env = False
@@ -170,7 +181,7 @@ def _session(pool: int, accept: str) -> requests.Session:
     session.headers.clear()
     session.headers.update({"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": f"cds-hooks/{__version__}"})
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(pool_connections=pool, pool_maxsize=pool, max_retries=0))
+        session.mount(scheme, _Adapter(resolver, pool_connections=pool, pool_maxsize=pool, max_retries=0))
     return session
 
 
@@ -211,24 +222,54 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Clocked(sock, self.fp.detach()))
 
 
-# The two connections are also the place to pin names to checked addresses (`_new_conn`).
-class _Http(HTTPConnection):
+class _Private(NewConnectionError):
+    """The name leads to where it may not lead."""
+
+
+class _Pinned(HTTPConnection):
+    """A connection to an address that was checked, not to whatever the name leads to when it is looked up again."""
+
     response_class = _Response
+    resolver: Resolver
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that takes the call, within the timeout for all of them together."""
+        limit = self.timeout if isinstance(self.timeout, int | float) else None
+        end = None if limit is None else time.monotonic() + limit
+        try:
+            addresses = self.resolver.addresses(self.host, self.port)
+        except Unreachable:
+            raise _Private(self, "a private address") from None
+        except (OSError, UnicodeError):
+            raise NewConnectionError(self, "no such name") from None
+        failed: OSError = TimeoutError()
+        for address in addresses:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            try:
+                return create_connection((address, self.port), left, self.source_address, self.socket_options)
+            except OSError as error:
+                failed = error
+        if isinstance(failed, TimeoutError):
+            raise ConnectTimeoutError(self, "timed out") from None
+        raise NewConnectionError(self, "refused") from None
 
 
-class _Https(HTTPSConnection):
-    response_class = _Response
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+class _PinnedTls(_Pinned, HTTPSConnection):
+    """The same with TLS: the certificate is that of the name, wherever it leads."""
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, resolver: Resolver, **settings: Any) -> None:
+        self._resolver = resolver
+        super().__init__(**settings)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        mine = {"resolver": self._resolver}  # urllib3 makes connections from a class, so it is the class that knows
+        plain, tls = type("_Http", (_Pinned,), mine), type("_Https", (_PinnedTls,), mine)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": type("_HttpPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("_HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
+        }
