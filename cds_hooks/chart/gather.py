@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cds_hooks.chart.reading import as_list
 from cds_hooks.chart.search import Query
@@ -57,7 +57,10 @@ class Source:
         return self.how not in ("failed", "missing")
 
 
-_NOTHING_THERE = Source("supplied")
+_ABSENT: Final = object()
+#: What is asked for and not there, made once: the commonest values of a prefetch.
+_NULL: Final = (Source("null"), None)
+_EMPTY: Final = (Source("supplied"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def gather(
     sources: dict[str, Source] = {}
     pending: dict[str, Future[Source]] = {}
     for query in queries:
-        given = _given(query, prefetch[query.key]) if query.key in prefetch else None
+        value = prefetch.get(query.key, _ABSENT)
+        given = _given(query, value) if value is not _ABSENT else None
         if given is not None:
             source, next_url = given
             sources[query.key] = source
@@ -130,7 +134,7 @@ def gather(
 def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     """(source, next page) of a supplied prefetch value; None when it is no value at all (then as if absent)."""
     if value is None:
-        return Source("null"), None
+        return _NULL
     if not isinstance(value, dict):
         return None
     kind = value.get("resourceType")
@@ -142,29 +146,27 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
         return None
     entries = as_list(value.get("entry"))
     if not entries and not value.get("total") and "link" not in value:
-        return _NOTHING_THERE, None
-    resources = _resources(entries, query.type)
+        return _EMPTY
+    resources, extras = _sorted_out(entries, query.type)
     next_url = _next(value) if "link" in value else None
     total = value.get("total")
-    cut = next_url is not None
-    if isinstance(total, int) and not cut and total > 0:
-        cut = total > sum(not (isinstance(entry, dict) and _extra(entry)) for entry in entries)
+    cut = next_url is not None or (isinstance(total, int) and total > len(entries) - extras)
     return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
 
 
-def _resources(entries: list[Any], kind: str) -> list[dict[str, Any]]:
-    found = []
+def _sorted_out(entries: list[Any], kind: str) -> tuple[list[dict[str, Any]], int]:
+    """The resources of a type, and how many entries came along without being matches: `total` does not count these."""
+    found, extras = [], 0
     for entry in entries:
-        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict):
+            continue
+        resource = entry.get("resource")
         if isinstance(resource, dict) and resource.get("resourceType") == kind:
             found.append(resource)
-    return found
-
-
-def _extra(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry is no match of the search but came along with it: `total` does not count these."""
-    search = entry.get("search")
-    return isinstance(search, dict) and search.get("mode") in ("include", "outcome")
+        search = entry.get("search")
+        if isinstance(search, dict) and search.get("mode") in ("include", "outcome"):
+            extras += 1
+    return found, extras
 
 
 def _next(bundle: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from cds_hooks.errors import Rejected, Unauthorized
 from cds_hooks.web.body import dump_json
 from cds_hooks.web.log import frames
 from cds_hooks.web.metrics import Metrics
+from cds_hooks.web.reply import json_reply
 from cds_hooks.web.visit import visit
 
 # status -> code (FHIR issue-type), words; for what Werkzeug refuses before a route is reached
@@ -24,7 +25,7 @@ def problem(status: int, code: str, *diagnostics: str, expression: tuple[str, ..
     where = {"expression": list(expression)} if expression else {}
     issues = [{"severity": "error", "code": code, "diagnostics": text} | where for text in diagnostics]
     body = dump_json({"resourceType": "OperationOutcome", "issue": issues})
-    return Response(body, status, content_type="application/json")
+    return json_reply(body, status)
 
 
 def register_problems(app: Flask, log: FilteringBoundLogger, metrics: Metrics) -> None:

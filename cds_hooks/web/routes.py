@@ -15,6 +15,7 @@ from cds_hooks.web.body import dump_json, parse_json
 from cds_hooks.web.metrics import MEDIA_TYPE, Metrics
 from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import problem
+from cds_hooks.web.reply import Reply, json_reply
 from cds_hooks.web.visit import Visit, visit
 
 #: Name of the blueprint, and of the endpoint of a call within the app.
@@ -36,7 +37,7 @@ class Door:
         """GET /cds-services."""
         if self._gate is not None and self._gate.guards_discovery:
             self._admit(self._gate, visit(), "/cds-services", "/cds-services/")
-        return _json(self._discovery)
+        return json_reply(self._discovery)
 
     def call(self, service_id: str) -> Response:
         """POST /cds-services/<id>: 200 with cards, perhaps none."""
@@ -48,14 +49,14 @@ class Door:
             self._metrics.answered(service_id, outcome.topics)
         if outcome.troubles:
             self._metrics.swallowed(service_id, outcome.troubles)
-        return _json(dump_json(outcome.payload))
+        return json_reply(dump_json(outcome.payload))
 
     def explain(self, service_id: str) -> Response:
         """POST /explain/<id>: the trace of the call in the body. In development only."""
         now = visit()
         caller = self._caller(service_id, now, f"/explain/{service_id}")
         trace = self._service.explain(service_id, self._hook_request(service_id, now), caller)
-        return _json(orjson.dumps(trace, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+        return json_reply(orjson.dumps(trace, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
     def feedback(self, service_id: str) -> Response:
         """POST /cds-services/<id>/feedback: 200 with an empty object, whether the cards are known or not."""
@@ -66,26 +67,26 @@ class Door:
         self._service.feedback(service_id, items, caller)
         self._metrics.reported(service_id, (item.outcome for item in items))
         now.facts["items"] = len(items)
-        return _json(b"{}")
+        return json_reply(b"{}")
 
     def front(self) -> Response:
         """GET /: where to look."""
-        return _json(self._front)
+        return json_reply(self._front)
 
     def live(self) -> Response:
         """GET /health/live: the process answers."""
-        return _json(b'{"status":"live"}')
+        return json_reply(b'{"status":"live"}')
 
     def ready(self) -> Response:
         """GET /health/ready: 503 with one issue for each part that is broken."""
         failing = self._service.failing()
         if failing:
             return problem(503, "transient", *(f"Not ready: {name}: {reason}" for name, reason in failing.items()))
-        return _json(b'{"status":"ready"}')
+        return json_reply(b'{"status":"ready"}')
 
     def scrape(self) -> Response:
         """GET /metrics."""
-        return Response(self._metrics.scrape(), content_type=MEDIA_TYPE)
+        return Reply(self._metrics.scrape(), content_type=MEDIA_TYPE)
 
     def _caller(self, service_id: str, now: Visit, *paths: str) -> Caller:
         """Who sends this, to a service or to the endpoint of the service at these paths; raise Unauthorized.
@@ -144,10 +145,6 @@ def blueprint(door: Door, *, development: bool) -> Blueprint:
 def _paths(service_id: str) -> tuple[str, str]:
     """The paths of a service; the second as clients write it that append to a URL with a slash at its end."""
     return f"/cds-services/{service_id}", f"/cds-services//{service_id}"
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, content_type="application/json")
 
 
 def _front_page(settings: Settings) -> dict[str, str]:
