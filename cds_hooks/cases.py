@@ -24,7 +24,8 @@ Coding, a CodeableConcept, or a list with one of them; `values` are put there as
 not taken from a value set, so that one that is lost from its set is noticed.
 
 A card may also say what is written into the orders: `writes: [{note: [{text: "^new"}]}]`. Each entry must be part of
-the resource of one of its actions; strings are patterns.
+the resource of one of its actions; strings are patterns. `omits` lists what no action may write, and `recommended` the
+labels of the suggestions that are ticked in advance.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ PATIENT: Final = "example"
 _RELATIVE: Final = re.compile(r"now(?:([+-])((?:\d+(?:y|mo|w|d|h|min))+))?(T)?")
 _KEYS: Final = frozenset({"id", "title", "about", "chart", "hook", "orders", "selected", "unavailable", "parameters",
                           "expect", "unknown", "user", "encounter", "each"})  # fmt: skip
-_CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions", "writes"})
+_CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions", "writes", "omits",
+                               "recommended"})  # fmt: skip
 _EACH_KEYS: Final = (frozenset({"in", "codes"}), frozenset({"in", "values"}))
 
 
@@ -311,10 +313,20 @@ def differences(wanted: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str
                 yield f"{name}: suggestions {shown}, expected {want['suggestions']}"
 
 
-        for part in want.get("writes", ()):
-            written = [action.get("resource") for item in card.get("suggestions", ()) for action in item["actions"]]
-            if not any(_holds(resource, part) for resource in written):
-                yield f"{name}: no action writes {part}"
+        yield from _miswritten(name, want, card.get("suggestions", ()))
+
+
+def _miswritten(name: str, want: Mapping[str, Any], suggestions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    written = [action.get("resource") for item in suggestions for action in item["actions"]]
+    for part in want.get("writes", ()):
+        if not any(_holds(resource, part) for resource in written):
+            yield f"{name}: no action writes {part}"
+    for part in want.get("omits", ()):
+        if any(_holds(resource, part) for resource in written):
+            yield f"{name}: an action writes {part}"
+    ticked = [item["label"] for item in suggestions if item.get("isRecommended")]
+    if ticked != want.get("recommended", ticked):
+        yield f"{name}: recommended are {ticked}, expected {want['recommended']}"
 
 
 def _holds(value: Any, part: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from cds_hooks.answer.assembly import Decision, build, decide
+from cds_hooks.answer.assembly import Decision, build, decide, settled
 from cds_hooks.answer.suggestions import Requested
 from cds_hooks.chart.chart import Chart
 from cds_hooks.chart.gather import Reader, Server, Source, gather
@@ -187,7 +187,7 @@ class CdsService:
             except (CdsHooksError, ValueError) as error:  # a template or model that does not fit: not a lost call
                 broken[rule.id] = f"its card cannot be built: {_reason(error)}"
                 thought.evaluation.trouble("card")
-        return cards, broken
+        return dict(zip(cards, settled(list(cards.values())), strict=True)), broken
 
 
 def _offered(loaded: Loaded, hook: Hook) -> _Service:

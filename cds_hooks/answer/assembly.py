@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from cds_hooks.answer.suggestions import Requested, actions_of
 from cds_hooks.answer.templates import Cards, Words, clock
-from cds_hooks.protocol.response import Card, Coding, Source
+from cds_hooks.chart.reading import name_of
+from cds_hooks.protocol.response import Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
 from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.plan import LEVELS, Plan, Rule
@@ -123,6 +124,36 @@ def build(
         "overrideReasons": _reasons(*(tuple(reason.items()) for reason in evaluation.plan.override_reasons)),
         **({"suggestions": suggestions, "selectionBehavior": rule.selection_behavior} if suggestions else {}),
     })  # fmt: skip
+
+
+def settled(cards: Sequence[Card]) -> list[Card]:
+    """The cards with at most one recommended suggestion for each draft: that of the card that comes first.
+
+    An update carries the whole draft as it was. A client that applied two of them for one draft would lose the first,
+    so what comes later is still offered, but no longer ticked in advance.
+    """
+    taken: set[str] = set()
+    return [_settled(card, taken) for card in cards]
+
+
+def _settled(card: Card, taken: set[str]) -> Card:
+    if not any(one.isRecommended for one in card.suggestions or ()):
+        return card
+    suggestions = []
+    for one in card.suggestions or ():
+        changed = _changed_drafts(one) if one.isRecommended else set()
+        if changed & taken:
+            one = one.model_copy(update={"isRecommended": None})
+        else:
+            taken |= changed
+        suggestions.append(one)
+    return card.model_copy(update={"suggestions": tuple(suggestions)})
+
+
+def _changed_drafts(suggestion: Suggestion) -> set[str]:
+    named = (action.resourceId or name_of(action.resource) for action in suggestion.actions or ()
+             if action.type != "create")  # fmt: skip
+    return {name for name in named if name}
 
 
 @lru_cache(maxsize=1000)

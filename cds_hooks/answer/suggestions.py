@@ -1,7 +1,8 @@
 """Suggestions to actions: drafts created from activities, orders updated as a whole, orders removed.
 
 An update returns the client's whole draft: same id, unknown elements kept, nothing lost but what it replaces.
-A `path` of a dynamic value replaces its root element; `root[+]` appends one entry to a list instead.
+A `path` of a dynamic value replaces its root element; `root[+]` appends one entry to a list instead, `root[-]` takes
+the entries that the expression gives away from it.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _apply(
         root, _, rest = value.path.partition(".")
         items = evaluation.items(value.condition, this)
         if not items:
-            if root.endswith("[+]") or rest or not this:
+            if root.endswith(("[+]", "[-]")) or rest or not this:
                 continue
             return False
         _put(resource, fresh, root, rest, items)
@@ -131,6 +132,10 @@ def _apply(
 
 def _put(resource: dict[str, Any], fresh: dict[str, Any], root: str, rest: str, items: list[Any]) -> None:
     name, append = root.removesuffix("[+]"), root.endswith("[+]")
+    if root.endswith("[-]"):
+        name = root.removesuffix("[-]")
+        resource[name] = [item for item in as_list(resource.get(name)) if item not in items]
+        return
     repeats = name in _LISTS
     if not rest:
         if append:

@@ -314,7 +314,9 @@ class _Compilation:
             if not value.get("path") or "expression" not in value:
                 raise ContentError(file, where, "a dynamic value needs a path and an expression")
             kinds = this or frozenset({activity["kind"] if activity else "ServiceRequest"})
-            root = value["path"].replace("[+]", "").split(".")[0]
+            if "[-]" in value["path"] and not value["path"].endswith("[-]"):
+                raise ContentError(file, where, "[-] ends a path: whole entries are taken away")
+            root = value["path"].replace("[+]", "").replace("[-]", "").split(".")[0]
             if steps.after(kinds, root) is None:
                 raise ContentError(file, where, f"no element {root} in {', '.join(sorted(kinds))}")
             found.append(DynamicValue(value["path"], self._condition(file, where, value["expression"], this)))

@@ -35,7 +35,7 @@ def apart(name: str) -> str:
 
 def element(path: str) -> str:
     """The name of a resource's element: `note[+].text` is a note."""
-    root = path.split(".")[0].removesuffix("[+]")
+    root = path.split(".")[0].removesuffix("[+]").removesuffix("[-]")
     return ELEMENTS.get(root, apart(root))
 
 

@@ -8,10 +8,11 @@ import pytest
 from made_up_logic import UNREAD, condition, evaluation, fact, small_plan
 from made_up_logic import rule as made_rule
 
-from cds_hooks.answer.assembly import build, decide
+from cds_hooks.answer.assembly import build, decide, settled
 from cds_hooks.answer.suggestions import Requested
 from cds_hooks.answer.templates import Cards
 from cds_hooks.errors import ContentError
+from cds_hooks.protocol.response import Action, Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Finding
 from cds_hooks.reasoning.plan import Group, Plan, Rule
 
@@ -156,3 +157,43 @@ def test_what_a_template_sees_of_a_fact(tmp_path: Path, text: str, shown: str) -
     (tmp_path / "topic.md.j2").write_text(f"{words}\nDetail", "utf-8")
     made = evaluation(small_plan(made_rule("r", "true"), extension=[fact("x", text)]), condition(), orders=UNREAD)
     assert build(rule("topic"), made, Cards(tmp_path, lambda s, c: None), WHO, "x").summary == shown
+
+
+# --- Several cards --------------------------------------------------------------------------------------------------
+
+
+def changing(*names: str, kind: str = "update", recommended: bool | None = True) -> Suggestion:
+    def made(name: str) -> Action:
+        if kind == "delete":
+            return Action(type="delete", description="d", resourceId=f"ServiceRequest/{name}")
+        return Action(type=kind, description="d", resource={"resourceType": "ServiceRequest", "id": name})  # type: ignore[arg-type]
+
+    return Suggestion(label="Do", isRecommended=recommended, actions=tuple(made(name) for name in names))
+
+
+def card_with(*suggestions: Suggestion) -> Card:
+    source = Source(label="s", topic=Coding(system="urn:t", code="t"))
+    choice: Any = {"suggestions": suggestions, "selectionBehavior": "any"} if suggestions else {}
+    return Card(summary="s", indicator="info", source=source, **choice)
+
+
+def ticked(*cards: Card) -> list[list[bool | None]]:
+    return [[one.isRecommended for one in card.suggestions or ()] for card in settled(cards)]
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        (changing("a"), None), (changing("b", "a"), None), (changing("a", kind="delete"), None),
+        (changing("b"), True), (changing("a", kind="create"), True), (changing("a", recommended=False), False),
+    ],
+)  # fmt: skip
+def test_two_changes_of_one_draft_are_not_both_ticked_in_advance(later: Suggestion, left: bool | None) -> None:
+    """Each carries the whole draft as it was: the one applied last would undo the other."""
+    assert ticked(card_with(changing("a")), card_with(), card_with(later)) == [[True], [], [left]]
+
+
+def test_what_is_not_ticked_takes_nothing() -> None:
+    assert ticked(card_with(changing("a", recommended=None)), card_with(changing("a"))) == [[None], [True]]
+    shared = ticked(card_with(changing("a")), card_with(changing("a", "b")), card_with(changing("b")))
+    assert shared == [[True], [None], [True]], "what lost its tick takes nothing either"

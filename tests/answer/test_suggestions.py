@@ -21,6 +21,7 @@ from made_up_logic import (
 from made_up_logic import rule as made_rule
 
 from cds_hooks.answer.suggestions import Requested, actions_of
+from cds_hooks.errors import ContentError
 from cds_hooks.protocol.response import Suggestion, hollow
 
 WHO = Requested("p1", "Practitioner/u1", "e1")
@@ -189,11 +190,29 @@ def test_an_update_keeps_all_but_what_it_replaces() -> None:
         ("orderDetail[+].text", "{}", "orderDetail", None),
         ("priority", "'routine'", "priority", "routine"),
         ("supportingInfo[+].reference", "'a' | 'b'", "supportingInfo", [{"reference": "a"}, {"reference": "b"}]),
+        ("note[-]", "note.where(text = 'by hand')", "note", None),
+        ("note[-]", "note.where(text = 'by machine')", "note", [{"text": "by hand"}]),
+        ("orderDetail[-]", "orderDetail", "orderDetail", None),
     ],
 )
 def test_append_and_replace(path: str, text: str, name: str, expected: Any) -> None:
     found = offered(change("update", "%selected", value(path, text)), drafts=[WHOLE], chart=[condition()])
     assert resource(found).get(name) == expected
+
+
+def test_an_entry_is_exchanged_for_another_and_the_rest_stays() -> None:
+    old = "note.where(text = 'old')"
+    values = [value("note[-]", old), value("note[+].text", f"{old}.select('new')")]
+    asked = [order(note=[{"text": "old"}, {"text": "by hand"}])]
+    assert resource(offered(change("update", "%selected", *values), drafts=asked))["note"] == [
+        {"text": "by hand"}, {"text": "new"},
+    ]  # fmt: skip
+    assert "note" not in resource(offered(change("update", "%selected", *values), drafts=[order()]))
+
+
+def test_only_whole_entries_are_taken_away() -> None:
+    with pytest.raises(ContentError, match="whole entries"):
+        offered(change("update", "%selected", value("note[-].text", "'old'")), drafts=[order()])
 
 
 def test_an_element_that_is_no_list_where_one_is_due_is_appended_to() -> None:
