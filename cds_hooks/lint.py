@@ -54,6 +54,8 @@ def lint_static(loaded: Loaded) -> Iterator[ContentError]:
     yield from lint_register(loaded)
     yield from lint_figures(loaded)
     yield from _unused(loaded)
+    yield from _own_codes(loaded)
+    yield from _titles(loaded)
 
 
 def lint_cases(loaded: Loaded, results: list[Result]) -> Iterator[ContentError]:
@@ -108,3 +110,28 @@ def _unused(loaded: Loaded) -> Iterator[ContentError]:
     for name in plan.parameters:
         if name not in used:
             yield ContentError("plan.yaml", f"parameter {name}", "nothing reads it")
+
+
+def _own_codes(loaded: Loaded) -> Iterator[ContentError]:
+    """Codes of the plan's own code systems: they are in there, and are called the same everywhere."""
+    own = {system["url"]: {concept["code"]: concept.get("display") for concept in system.get("concept", ())}
+           for _, system in loaded.package.of_type("CodeSystem") if system.get("content") == "complete"}  # fmt: skip
+    used = [("plan.yaml", rule.element, rule.topic) for rule in loaded.plan.rules]
+    for file, value_set in loaded.package.of_type("ValueSet"):
+        for include in value_set.get("compose", {}).get("include", ()):
+            system = {"system": include.get("system", "")}
+            used += [(file, value_set["id"], {**system, **concept}) for concept in include.get("concept", ())]
+    for file, where, coding in used:
+        code, known = coding["code"], own.get(coding.get("system", ""))
+        if known is not None and code not in known:
+            yield ContentError(file, where, f"{coding['system']} has no code {code}")
+        elif known is not None and coding.get("display") not in (None, known[code]):
+            yield ContentError(file, where, f"{code} is called {known[code]!r} in its code system")
+
+
+def _titles(loaded: Loaded) -> Iterator[ContentError]:
+    """A reader tells rules apart by their titles."""
+    first: dict[str, str] = {}
+    for rule in loaded.plan.rules:
+        if first.setdefault(rule.title, rule.id) != rule.id:
+            yield ContentError("plan.yaml", rule.element, f"{first[rule.title]} has the same title")

@@ -79,6 +79,17 @@ NEW_SET = "---\nresourceType: ValueSet\nid: {id}\nname: X\ntitle: X\ndescription
 SET = "https://cds-hooks.example.org/fhir/ValueSet/"
 #: (what is broken, how, the file that lint must name, what must be in the element, what must be in the reason)
 STATIC: list[tuple[str, Edit, str, str, str]] = [
+    ("topic that is called otherwise", change("plans/{plan}/codesystems/local.yaml",
+     'display: "CT ordered alone for hemifacial spasm"', 'display: "CT alone"'), "plan.yaml", "imaging-ct-alone",
+     "is called 'CT alone' in its code system"),
+    ("topic that is not in the code system", change("plans/{plan}/codesystems/local.yaml",
+     'code: "imaging-ct-alone"', 'code: "imaging-ct-only"'), "plan.yaml", "imaging-ct-alone",
+     "has no code imaging-ct-alone"),
+    ("answer that is not in the code system", change("plans/{plan}/codesystems/local.yaml",
+     'code: "not-tried"', 'code: "untried"'), "observations.yaml", "outcome-not-tried", "has no code not-tried"),
+    ("two rules of one title", change(PLAN_FILE, 'title: "Side of imaging order and spasm differ"',
+     'title: "Side of order and spasm differ"'), "plan.yaml", "laterality-mismatch-imaging",
+     "laterality-mismatch has the same title"),
     ("unknown value set in an expression", change(PLAN_FILE, "(%`vs-hfs`)", "(%`vs-hfz`)"), "plan.yaml", "hfs",
      "vs-hfz"),
     ("unknown value set in the library", change(LIBRARY, "ValueSet/hfs\"", "ValueSet/hfz\""), "library.yaml",
