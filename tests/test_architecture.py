@@ -151,7 +151,8 @@ FIXED = """
 #: Everyday words that also stand in titles and displays but in neither of the two neutral texts below.
 EVERYDAY = """
     asks attack behind being came circle classic failure findings forms head late lately observations orders outcome
-    reported safe seen setting shown standard stay stem tolerated transient tried unsafe wanted weeks worse
+    reported safe seen setting shown speaks standard stay stem tolerated transient tried unsafe wanted weeks
+    worse
 """
 
 

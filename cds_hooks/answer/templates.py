@@ -25,7 +25,8 @@ _LONGEST: Final = 120  # characters of one chart string on a card
 _ACTIVE: Final = re.compile(r"([\\`*_\[\]()<>&~|!{}#$:=])")  # what Markdown acts on anywhere in a line
 _LEADING: Final = re.compile(r"([+-]|\d+(?=[.]))")  # what it acts on at the start of one
 _INVISIBLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
-_LINKLIKE: Final = re.compile(r"(?i)\b(https?|ftp|www|mailto)(?=[:.])")
+#: Where an invisible joiner keeps a reader from finding an address: a scheme, a mail address, a host by its name.
+_LINKLIKE: Final = re.compile(r"(?i)\b(https?|ftp|www|mailto)(?=[:.])|@|(?<=\w)\.(?=[^\W\d_]{2})")
 
 
 class Words(str):
@@ -45,7 +46,7 @@ def escaped(value: Any) -> str:
 
     Only what needs it: some clients print the backslashes.
     """
-    text = _LINKLIKE.sub(lambda match: match[0] + "\u2060", plain(value)).replace("@", "@\u2060")
+    text = _LINKLIKE.sub(lambda match: match[0] + "\u2060", plain(value))
     text = _ACTIVE.sub(r"\\\1", text)
     start = _LEADING.match(text)
     if start is None:
