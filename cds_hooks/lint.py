@@ -59,12 +59,12 @@ def lint_static(loaded: Loaded) -> Iterator[ContentError]:
 
 
 def lint_cases(loaded: Loaded, results: list[Result]) -> Iterator[ContentError]:
-    """Cases that fail, and rules without a firing and a silent example."""
+    """Cases that fail, and rules without an example of each kind: speaking, silent, data missing."""
     for result in results:
         for problem in result.problems:
             yield ContentError(result.case.file, result.case.id, problem)
     for rule, kinds in coverage(loaded, results).items():
-        for kind in ("firing", "silent"):
+        for kind in KINDS:
             if not kinds[kind]:
                 yield ContentError("plan.yaml", rule, f"no {kind} case")
 

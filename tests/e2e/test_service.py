@@ -297,7 +297,6 @@ def test_odd_dates_never_break_a_call(ehr: FlaskClient, element: str, date: Any)
         cards(ehr, request(hook, "seed", *RIGHT, chart=chart))
 
 
-# BUG: safety-contrast-renal reads valueQuantity.value, which a Quantity may lack (FHIR 0..1): the safety card is lost.
 @pytest.mark.parametrize("quantity", [{"unit": "mL/min"}, {"value": 24, "unit": "mL/min"}, {"value": None}])
 def test_a_kidney_value_without_number_keeps_the_safety_card(ehr: FlaskClient, quantity: dict[str, Any]) -> None:
     egfr = {
