@@ -40,7 +40,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     from cds_hooks.service import CdsService
     from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
-    from cds_hooks.wsgi import CONFIG, build_gate
+    from cds_hooks.wsgi import ADDRESS, CONFIG, build_gate
 
     if data is not None:
         os.environ["CDS_HOOKS_DATA"] = str(data.resolve())
@@ -56,10 +56,10 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
         build_gate(settings, CdsService(plans).ids())
         check_port(host, port)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))
+        os.environ[ADDRESS] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)
     except CdsHooksError as error:
         _fail(error)
-    click.echo(f"cds-hooks {__version__} listens on http://{host}:{port}/cds-services", err=True)
     os.execv(argv[0], argv)  # noqa: S606 - our own argv, no shell
 
 

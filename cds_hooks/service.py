@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from cds_hooks.answer.assembly import Decision, build, decide, settled
 from cds_hooks.answer.suggestions import Requested
 from cds_hooks.chart.chart import Chart
-from cds_hooks.chart.gather import Reader, Server, Source, gather
+from cds_hooks.chart.gather import Fetch, Reader, Server, Source, fetches, gather
 from cds_hooks.chart.search import Query
 from cds_hooks.errors import CdsHooksError, Rejected
 from cds_hooks.loading import Loaded
@@ -38,12 +39,15 @@ def now_here() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What came of a call: the JSON body, what the log may say, the topics of the cards, swallowed problems."""
+    """What came of a call: the JSON body, what the log may say, and what is counted (see web.port.Outcome)."""
 
     payload: dict[str, Any]
     log: dict[str, Any]
     topics: tuple[str, ...] = ()
     troubles: Mapping[str, int] = field(default_factory=dict)
+    inputs: tuple[tuple[str, str], ...] = ()
+    fetches: tuple[Fetch, ...] = ()
+    undecided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,18 @@ class CdsService:
         clock: Clock = now_here,
         deadline_s: float = 2.5,
         pages: int = 5,
-        pool: Executor | None = None,
+        pools: Callable[[str], Executor] | None = None,
     ) -> None:
+        """Take the plans, what reads FHIR servers, and the threads to use for one by its base URL (none: shared)."""
         self._reader: Final = reader
         #: FHIR base URLs of a client -> a reader that goes nowhere else; as many as there are clients.
         self._confined: Final[dict[tuple[str, ...], Reader]] = {}
         self._clock: Final = clock
         self._deadline_s: Final = deadline_s
         self._pages: Final = pages
-        self._pool: Final = pool or ThreadPoolExecutor(max_workers=64, thread_name_prefix="fhir")
+        shared = ThreadPoolExecutor(max_workers=64, thread_name_prefix="fhir")
+        self._pools: Final = pools or (lambda base: shared)
+        self._shared: Final = shared
         self._services: Final = {f"{loaded.plan.id}-{hook}": _offered(loaded, HOOKS[hook])
                                  for loaded in plans for hook in loaded.plan.hooks}  # fmt: skip
 
@@ -107,6 +114,10 @@ class CdsService:
         service = self._services.get(service_id)
         return service.hook if service else None
 
+    def breakers(self) -> Mapping[tuple[str, str], int]:
+        """How many circuit breakers stand how: (name of the FHIR server in the settings, state) → count."""
+        return self._reader.breakers() if self._reader else {}
+
     def failing(self) -> dict[str, str]:
         """What is broken; content is checked before the port opens, so nothing here yet."""
         return {}
@@ -121,11 +132,15 @@ class CdsService:
         thought = self._think(service, request, caller)
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
+        sources = thought.evaluation.chart.sources
         return Answered(
             Response(cards=tuple(cards.values())).payload() if cards else {"cards": []},
             _log(service.loaded.plan, thought, len(cards), broken, thought_s),
             tuple(rule.topic["code"] for rule in thought.decision.spoken if rule.id in cards),
             thought.troubles(),
+            tuple([(key, source.how) for key, source in sources.items()]),
+            fetches(sources) if request.fhir_server else (),
+            tuple([one.rule.topic["code"] for one in thought.findings if one.verdict is None]),
         )
 
     def explain(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> dict[str, Any]:
@@ -144,12 +159,13 @@ class CdsService:
         server, refusal = self._server(request, caller)
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
         given = {name: value for name, value in context.items() if value is not None}
-        sources = gather(service.queries, request.prefetch, given, server, self._pool)
+        pool = self._pools(server.base) if server else self._shared
+        sources = gather(service.queries, request.prefetch, given, server, pool)
         _require(service.queries, sources, refusal)
-        reader = _reading(server) if server else None
+        reader = partial(server.referenced, pool=pool) if server else None
         chart = Chart(plan.retrieval, request.patient_id, sources, request.drafts, reader)
         asked = Asked(request.hook, request.user_id, _selected(service, request, chart))
-        evaluation = Evaluation(plan, chart, asked, self._clock())
+        evaluation = Evaluation(plan, chart, asked, self._clock(), request.until)
         findings = evaluation.findings()
         _require_decision(service.queries, sources, evaluation, findings)
         requested = Requested(request.patient_id, request.user_id, request.encounter_id)
@@ -163,7 +179,9 @@ class CdsService:
         refusal = reader.refusal(request.fhir_server)
         if refusal is not None:
             return None, refusal
-        deadline = time.monotonic() + self._deadline_s
+        deadline = min(time.monotonic() + self._deadline_s, request.until)
+        if request.pass_on:
+            reader = reader.carrying(request.pass_on)
         return Server(reader, request.fhir_server, request.token, deadline, self._pages), None
 
     def _reader_for(self, caller: Caller) -> Reader | None:
@@ -237,14 +255,6 @@ def _selected(service: _Service, request: HookRequest, chart: Chart) -> list[dic
         return chart.drafts
     chosen = set(request.selections)
     return [draft for draft in chart.drafts if f"{draft.get('resourceType')}/{draft.get('id')}" in chosen]
-
-
-def _reading(server: Server) -> Callable[[str], Sequence[dict[str, Any]] | None]:
-    def read(reference: str) -> Sequence[dict[str, Any]] | None:
-        answer = server.reader.read(server.base, reference, server.token, server.deadline)
-        return None if answer.problem else answer.resources
-
-    return read
 
 
 def _reason(error: Exception) -> str:

@@ -18,14 +18,20 @@ Server = Literal["granian", "gunicorn"]
 
 #: Processes. Two keep the service answering while one is busy with a large chart or is being replaced.
 WORKERS = 2
-#: Threads per process. Most of a call's time may be waiting for an EHR, so there are more than processors.
-THREADS = 16
+#: Requests with a body that a process works on at once, each in a thread. Most of a call's time may be waiting, for
+#: an EHR or for the rest of its body, so there are far more than processors; idle ones cost next to nothing.
+THREADS = 64
+#: Threads beyond these: whatever the calls do, a process answers whether it is well, and refuses what is too much.
+SPARE = 8
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
 #: Seconds an idle connection stays open: longer than common proxies keep theirs, so that they close first.
 KEEP_ALIVE = 75
-#: Seconds for calls in progress to end after a request to stop; longer than the deadline of any call.
-GRACE = 15
+#: Seconds for calls in progress to end after a request to stop. Longer than the deadline of a call, and shorter than
+#: the 10 seconds after which `docker stop` kills.
+GRACE = 8
+#: Seconds for the headers of a request to arrive, and for which an idle connection stays open (granian).
+HEADERS = 30
 
 
 def chosen() -> Server:
@@ -78,11 +84,12 @@ def _granian(target: str, host: str, port: int, workers: int, threads: int) -> l
         f"--host={host}",
         f"--port={port}",
         f"--workers={workers}",
-        f"--blocking-threads={threads}",
+        f"--blocking-threads={threads + SPARE}",
         f"--backlog={BACKLOG}",
         # `--backpressure` stays at its default: it counts open connections, idle ones too, so a number near that of
         # the threads would let a few idle clients lock out everyone else.
         "--http=1",
+        f"--http1-header-read-timeout={HEADERS * 1000}",
         "--no-ws",
         "--loop=asyncio",
         "--runtime-mode=st",
@@ -101,7 +108,7 @@ def _gunicorn(target: str, host: str, port: int, workers: int, threads: int) -> 
         "--worker-class=gthread",  # never `sync`: one slow EHR would hold a whole worker
         f"--bind={address}:{port}",
         f"--workers={workers}",
-        f"--threads={threads}",
+        f"--threads={threads + SPARE}",
         f"--backlog={BACKLOG}",
         f"--keep-alive={KEEP_ALIVE}",
         "--timeout=30",

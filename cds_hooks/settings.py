@@ -5,8 +5,9 @@
     data = "/var/lib/cds-hooks"              where the database lies
     site = "/etc/cds-hooks/site"             a site's own layer over the plans: codes, parameters, cards off
     log = "json"                             or "off"
-    [server]  workers, threads (per worker), body_limit (bytes)
-    [fhir]    deadline_ms, max_pages, max_bytes, allowed (base URLs; none: loopback only), private_networks
+    [server]  workers, threads (calls at once per worker), body_limit (bytes), body_ms, deadline_ms
+    [fhir]    deadline_ms, max_pages, max_bytes, connections (per server), breaker_failures, breaker_rest_ms,
+              allowed (base URLs; none: loopback only), private_networks
     [cors]    origins ("*" or scheme://host[:port])
     [auth]    discovery, leeway_s, lifetime_s, keys_fresh_s, keys_stale_s, keys_deadline_ms
     [[clients]]  name, issuer, jwks_url or jwks_file, audiences, tenants, algorithms, services, fhir_servers
@@ -33,6 +34,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from cds_hooks.errors import ContentError
 from cds_hooks.protocol.address import is_loopback
+from cds_hooks.serving import THREADS, WORKERS
 from cds_hooks.trust.clients import Auth, Client, SecureBaseUrl
 
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9\-.\[\]:]+")
@@ -59,22 +61,34 @@ class _Section(BaseModel):
 
 
 class Server(_Section):
-    """The processes: `threads` per worker; a body of more than `body_limit` bytes is refused with 413."""
+    """The processes, and what a request may take of them.
 
-    workers: Annotated[int, Field(ge=1, le=64)] = 2
-    threads: Annotated[int, Field(ge=1, le=256)] = 16
+    A worker has `threads` requests with a body at once; what comes above that is answered with 503. A body has to
+    arrive within `body_ms` (else 408, or the connection is closed) and may have `body_limit` bytes (else 413). After
+    that a call has `deadline_ms` until it is answered.
+    """
+
+    workers: Annotated[int, Field(ge=1, le=64)] = WORKERS
+    threads: Annotated[int, Field(ge=1, le=512)] = THREADS
     body_limit: Positive = 10_000_000
+    body_ms: Annotated[int, Field(ge=100, le=60_000)] = 5000
+    deadline_ms: Annotated[int, Field(ge=100, le=60_000)] = 5000
 
 
 class Fhir(_Section):
     """Fetching what the client did not send. Without `allowed` base URLs only FHIR servers on loopback are called.
 
-    `allowed` is for callers that are not authenticated; each client has `fhir_servers` of its own.
+    `allowed` is for callers that are not authenticated; each client has `fhir_servers` of its own. Each worker sends at
+    most `connections` requests at once to one server, and leaves one alone for `breaker_rest_ms` after
+    `breaker_failures` requests in a row that it did not answer.
     """
 
     deadline_ms: Positive = 2500
     max_pages: Positive = 5
     max_bytes: Positive = 20_000_000
+    connections: Annotated[int, Field(ge=1, le=256)] = 32
+    breaker_failures: Positive = 20
+    breaker_rest_ms: Positive = 5000
     allowed: tuple[SecureBaseUrl, ...] = ()
     #: Networks (10.1.0.0/16) in which names of FHIR servers, and of servers with keys, may lie beside the Internet.
     private_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()

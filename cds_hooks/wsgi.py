@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +14,10 @@ from typing import Final
 
 from flask import Flask
 
+from cds_hooks import __version__
 from cds_hooks.chart.client import FhirClient
 from cds_hooks.chart.origin import AllowList
+from cds_hooks.chart.peers import Peers
 from cds_hooks.chart.resolving import Resolver
 from cds_hooks.chart.transport import Transport
 from cds_hooks.errors import ContentError
@@ -21,10 +26,12 @@ from cds_hooks.service import CdsService
 from cds_hooks.settings import Settings, load_settings
 from cds_hooks.trust.gate import Fetch, Gate
 from cds_hooks.trust.replay import ReplayGuard
-from cds_hooks.web.app import create_app
+from cds_hooks.web.app import PULSE, create_app
 
 #: Environment variable by which `cds-hooks serve` tells its workers the configuration file.
 CONFIG: Final = "CDS_CONFIG"
+#: Environment variable by which it tells them the address to announce.
+ADDRESS: Final = "CDS_ADDRESS"
 #: Bytes of a JWK Set. A key has about one thousand.
 _KEYS_BYTES: Final = 256_000
 
@@ -32,14 +39,21 @@ _KEYS_BYTES: Final = 256_000
 def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
     """The service with all plans and a FHIR client, as the settings say."""
     fhir = settings.fhir
+    listed = AllowList([*fhir.allowed, *(base for client in settings.clients for base in client.fhir_servers)])
+    peers = Peers(
+        connections=fhir.connections, failures=fhir.breaker_failures, rest_s=fhir.breaker_rest_ms / 1000,
+        name=listed.name,
+    )  # fmt: skip
     client = FhirClient(
         AllowList(fhir.allowed),
         max_pages=fhir.max_pages,
         max_bytes=fhir.max_bytes,
+        connections=fhir.connections,
+        peers=peers,
         resolver=Resolver(fhir.private_networks),
     )
     plans = load_all(site=settings.site, validate=validate)
-    return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages)
+    return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages, pools=client.pool)
 
 
 def build_gate(settings: Settings, services: Iterable[str], shared: ReplayGuard | None = None) -> Gate | None:
@@ -73,6 +87,9 @@ def _key_fetch(settings: Settings) -> Fetch:
 
 def application() -> Flask:
     """The WSGI factory. The launcher has validated the content; here it is compiled once more, per process."""
+    if multiprocessing.parent_process() is not None:
+        # A worker of granian has the signal handlers of its parent until it serves: they would keep it from ending.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     path = os.environ.get(CONFIG)
     settings = load_settings(Path(path) if path else None)
     service = build_service(settings, validate=False)
@@ -81,4 +98,17 @@ def application() -> Flask:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    app.extensions[PULSE].start()
+    _announce()
     return app
+
+
+def _announce() -> None:
+    """Say once per server that it answers; the first worker that is ready says it for all."""
+    address, folder = os.environ.get(ADDRESS), os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if address and folder:
+        try:
+            Path(folder, "announced").touch(exist_ok=False)
+        except OSError:
+            return
+        print(f"cds-hooks {__version__} listens on {address}/cds-services", file=sys.stderr, flush=True)  # noqa: T201

@@ -87,6 +87,9 @@ class Call:
     def trouble(self, kind: str) -> None:
         self.problems[kind] += 1
 
+    def watch_time(self) -> None:
+        """There is time enough."""
+
     def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
         if reference == UNREADABLE:
             raise Unknowable

@@ -31,8 +31,13 @@ def test_defaults(tmp_path: Path) -> None:
     settings = load_settings(None)
     assert settings.model_dump() == {
         "public_url": None,
-        "server": {"workers": 2, "threads": 16, "body_limit": 10_000_000},
-        "fhir": {"deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "allowed": (), "private_networks": ()},
+        "server": {
+            "workers": 2, "threads": 64, "body_limit": 10_000_000, "body_ms": 5000, "deadline_ms": 5000,
+        },
+        "fhir": {
+            "deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "connections": 32, "breaker_failures": 20,
+            "breaker_rest_ms": 5000, "allowed": (), "private_networks": (),
+        },
         "cors": {"origins": ("*",)},
         "auth": {
             "discovery": True,

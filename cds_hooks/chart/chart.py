@@ -189,6 +189,10 @@ class Chart:
             self._own[kind] = [resource for resource in resources if self._concerns(resource)] if resources else []
         return self._own[kind]
 
+    def size(self) -> int:
+        """How many resources came, drafts included."""
+        return len(self.drafts) + sum(len(source.resources) for source in self.sources.values())
+
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:
         """Whether the resource is this patient's; others are dropped and counted (servers do send them)."""
         reference = resource.get("subject") or resource.get("patient") or {}

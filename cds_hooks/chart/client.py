@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from cds_hooks.chart.origin import AllowList, BaseUrl
+from cds_hooks.chart.peers import Peers
 from cds_hooks.chart.resolving import Resolver
 from cds_hooks.chart.transport import Answer, Transport
 
 _REFERENCE = re.compile(r"([A-Za-z]+)/(?!\.+$)([^/?#]+)", re.ASCII)
 _CONFINING = frozenset({"patient", "subject", "_id"})  # search parameters that keep a search to one chart
+#: Seconds within which a server in good health answers; no answer in less time says nothing about it.
+_FAIR_S = 0.5
+_ILL = frozenset({"timeout", "unreachable", "TLS error", "broken off", "status 429"})
 _NO_SUCH_RESOURCE = frozenset({"status 404", "status 410"})
 
 
@@ -29,7 +34,7 @@ class Fetched:
 
     `problem` is None if all went well, else one of a small set of words that hold no URL, id or token:
 
-    - the request was not sent: "not allowed", "bad query", "bad token"
+    - the request was not sent: "not allowed", "bad query", "bad token", "breaker open"
     - no usable answer: "timeout", "unreachable", "private address", "TLS error", "broken off", "redirect",
       "status <number>", "too large", "not JSON", "unexpected type"
     - some pages only: "foreign next link", "page loop", "page limit", "truncated", or one of the above
@@ -65,7 +70,8 @@ class FhirClient:
         max_pages: int = 5,
         max_bytes: int = 20_000_000,
         attempts: int = 3,
-        pool: int = 32,
+        connections: int = 32,
+        peers: Peers | None = None,
         clock: Callable[[], float] = time.monotonic,
         resolver: Resolver | None = None,
     ) -> None:
@@ -75,7 +81,12 @@ class FhirClient:
         """
         self._allow = allow
         self._max_pages = max_pages
-        self._transport = Transport(max_bytes=max_bytes, attempts=attempts, pool=pool, clock=clock, resolver=resolver)
+        self._clock = clock
+        self._peers = peers or Peers(connections=connections)
+        self._pass_on: Mapping[str, str] = {}
+        self._transport = Transport(
+            max_bytes=max_bytes, attempts=attempts, pool=connections, clock=clock, resolver=resolver
+        )
 
     def refusal(self, base: str) -> str | None:
         """Why this FHIR base URL may not be called, in plain words that do not repeat it; None if it may."""
@@ -90,6 +101,21 @@ class FhirClient:
         confined._allow = AllowList(bases, here=False)
         return confined
 
+    def pool(self, base: str) -> Executor:
+        """The threads in which requests to a base URL are to be sent, so that no server holds those of another."""
+        root = BaseUrl.parse(base)
+        return self._peers.of(str(root) if root else "").pool
+
+    def breakers(self) -> Mapping[tuple[str, str], int]:
+        """How many breakers stand how: (name of the server, state) -> count."""
+        return self._peers.states()
+
+    def carrying(self, headers: Mapping[str, str]) -> FhirClient:
+        """A client over the same connections that adds these headers, checked by the caller, to each request."""
+        carrying = copy(self)
+        carrying._pass_on = headers
+        return carrying
+
     def search(self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str) -> Fetched:
         """Search (`Condition?patient=123&_count=200`, percent-encoded or not) and follow the pages.
 
@@ -102,10 +128,10 @@ class FhirClient:
         url = root.resolve(query.lstrip("/"))
         if url is None:
             return _nothing("bad query")
-        answer = self._transport.get(url, token, deadline)
+        answer = self._get(root, url, token, deadline)
         fewer = _fewer(url)
         if answer.problem == "status 400" and fewer != url:
-            url, answer = fewer, self._transport.get(fewer, token, deadline)
+            url, answer = fewer, self._get(root, fewer, token, deadline)
         trail = _Trail(resource_type, url, self._max_pages - 1, totals=True)
         return self._gather(trail, answer, root, token, deadline)
 
@@ -118,7 +144,7 @@ class FhirClient:
         url = root.resolve(f"{named[1]}/{quote(named[2], safe='', errors='replace')}") if named else None
         if named is None or url is None:
             return _nothing("bad query")
-        answer = self._transport.get(url, token, deadline)
+        answer = self._get(root, url, token, deadline)
         if answer.problem in _NO_SUCH_RESOURCE:
             return Fetched((), True, None)
         if answer.problem is None and not _is(answer.document, named[1]):
@@ -141,10 +167,11 @@ class FhirClient:
         if pages_left < 1:
             return _nothing("page limit")
         trail = _Trail(resource_type, url, pages_left - 1, totals=False)
-        return self._gather(trail, self._transport.get(url, token, deadline), root, token, deadline)
+        return self._gather(trail, self._get(root, url, token, deadline), root, token, deadline)
 
     def close(self) -> None:
         """Close the connections."""
+        self._peers.close()
         self._transport.close()
 
     def _root(self, base: str) -> BaseUrl | None:
@@ -153,8 +180,19 @@ class FhirClient:
     def _gather(self, trail: _Trail, answer: Answer, root: BaseUrl, token: str | None, deadline: float) -> Fetched:
         """Take the first answer and follow its next links until there is none or something stands against it."""
         while (url := trail.take(answer, root)) is not None:
-            answer = self._transport.get(url, token, deadline)
+            answer = self._get(root, url, token, deadline)
         return trail.fetched()
+
+    def _get(self, root: BaseUrl, url: str, token: str | None, deadline: float) -> Answer:
+        """GET a URL below the root, unless the server has not answered for a while."""
+        breaker = self._peers.of(str(root)).breaker
+        if not breaker.lets_through():
+            return Answer(problem="breaker open")
+        given = deadline - self._clock()
+        answer = self._transport.get(url, token, deadline, self._pass_on)
+        if answer.problem != "timeout" or given >= _FAIR_S:
+            breaker.heard(well=not _is_ill(answer.problem))
+        return answer
 
 
 class _Trail:
@@ -201,6 +239,11 @@ class _Trail:
 
     def fetched(self) -> Fetched:
         return Fetched(tuple(self._resources), self._problem is None, self._problem)
+
+
+def _is_ill(problem: str | None) -> bool:
+    """Whether this is the answer of a server in trouble, rather than one that refuses or knows nothing."""
+    return problem is not None and (problem in _ILL or problem.startswith("status 5"))
 
 
 def _nothing(problem: str) -> Fetched:

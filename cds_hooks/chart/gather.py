@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cds_hooks.chart.reading import as_list
@@ -33,6 +33,8 @@ class Reader(Protocol):
 
     def refusal(self, base: str) -> str | None: ...
     def only(self, bases: tuple[str, ...]) -> Reader: ...
+    def carrying(self, headers: Mapping[str, str]) -> Reader: ...
+    def breakers(self) -> Mapping[tuple[str, str], int]: ...
     def search(
         self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str
     ) -> Answer: ...
@@ -50,6 +52,8 @@ class Source:
     resources: Sequence[dict[str, Any]] = ()
     complete: bool = True
     problem: str | None = None
+    #: When the request for it began, as a reading of time.perf_counter(), and the seconds it took; None without one.
+    fetch: tuple[float, float] | None = None
 
     @property
     def known(self) -> bool:
@@ -64,6 +68,16 @@ _EMPTY: Final = (Source("supplied"), None)
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """One query to a FHIR server: its key, when it began (time.perf_counter()), seconds, what went wrong if it did."""
+
+    key: str
+    began: float
+    seconds: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """Where the call may fetch: the client's FHIR server, its token, and until when."""
 
@@ -74,25 +88,38 @@ class Server:
     pages: int = 5
 
     def search(self, query: Query, path: str) -> Source:
+        began = time.perf_counter()
         answer = (
             self.reader.read(self.base, path, self.token, self.deadline)
             if query.reads
             else self.reader.search(self.base, path, self.token, self.deadline, resource_type=query.type)
         )
-        return _fetched(answer, ())
+        return _fetched(answer, (), began)
 
     def rest(self, query: Query, first: Source, next_url: str) -> Source:
+        began = time.perf_counter()
         answer = self.reader.follow(
             self.base, next_url, self.token, self.deadline, resource_type=query.type, pages_left=self.pages
         )
-        found = _fetched(answer, first.resources)
-        return Source(first.how, (*first.resources, *answer.resources), found.complete, answer.problem)
+        found = _fetched(answer, first.resources, began)
+        return Source(first.how, (*first.resources, *answer.resources), found.complete, answer.problem, found.fetch)
+
+    def referenced(self, reference: str, pool: Executor) -> Sequence[dict[str, Any]] | None:
+        """Read what a reference names, None if that cannot be had in time: whatever `pool` does, this ends then."""
+        future = pool.submit(self.reader.read, self.base, reference, self.token, self.deadline)
+        try:
+            answer = future.result(max(0.0, self.deadline - time.monotonic()))
+        except TimeoutError:
+            future.cancel()
+            return None
+        return None if answer.problem else answer.resources
 
 
-def _fetched(answer: Answer, before: Sequence[dict[str, Any]]) -> Source:
+def _fetched(answer: Answer, before: Sequence[dict[str, Any]], began: float) -> Source:
+    took = (began, time.perf_counter() - began)
     if answer.problem and not answer.resources and not before:
-        return Source("failed", (), False, answer.problem)
-    return Source("fetched", answer.resources, answer.complete, answer.problem)
+        return Source("failed", (), False, answer.problem, took)
+    return Source("fetched", answer.resources, answer.complete, answer.problem, took)
 
 
 def gather(
@@ -105,6 +132,7 @@ def gather(
 ) -> dict[str, Source]:
     """The sources of all queries, by key; what cannot be had in time is `failed`, what cannot be asked `missing`."""
     sources: dict[str, Source] = {}
+    began = time.perf_counter()
     pending: dict[str, Future[Source]] = {}
     for query in queries:
         value = prefetch.get(query.key, _ABSENT)
@@ -128,7 +156,13 @@ def gather(
                 sources[key] = future.result()
             else:
                 future.cancel()
+                sources[key] = replace(sources[key], fetch=(began, time.perf_counter() - began))
     return sources
+
+
+def fetches(sources: Mapping[str, Source]) -> tuple[Fetch, ...]:
+    """What was asked of the FHIR server for these sources."""
+    return tuple(Fetch(key, *source.fetch, source.problem) for key, source in sources.items() if source.fetch)
 
 
 def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:

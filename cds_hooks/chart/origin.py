@@ -94,6 +94,10 @@ class BaseUrl:
             return None
         return cls(parts.scheme, parts.host, parts.port, parts.path)
 
+    def __str__(self) -> str:
+        """The URL without a slash at its end."""
+        return self.origin + self.path
+
     @property
     def origin(self) -> str:
         """`scheme://host[:port]`, the port only where it is not the scheme's own."""
@@ -162,6 +166,11 @@ class AllowList:
         if asked.address is not None and not asked.address.is_global:
             return "an address that is not public, and not on the list of FHIR servers"
         return "not an address of this machine" if self._here else "not on the list of FHIR servers"
+
+    def name(self, base: str) -> str:
+        """The entry of the list that covers a base URL, "other" if none does: a word that no caller chose."""
+        asked = BaseUrl.parse(base)
+        return next((str(listed) for listed in self._bases if asked and listed.covers(asked)), "other")
 
 
 def _listed(base: str) -> BaseUrl:

@@ -15,9 +15,10 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -75,11 +76,13 @@ class Transport:
         # Below this level urllib3 writes URLs, and with them identifiers of patients, to the log.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
-    def get(self, url: str, token: str | None, deadline: float) -> Answer:
-        """GET a JSON document. The token goes to whatever the URL names: the caller has checked that."""
+    def get(
+        self, url: str, token: str | None, deadline: float, pass_on: Mapping[str, str] = MappingProxyType({})
+    ) -> Answer:
+        """GET a JSON document. Token and headers go to whatever the URL names: the caller has checked that."""
         if token is not None and not _TOKEN.fullmatch(token):
             return Answer(problem="bad token")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = dict(pass_on) if token is None else {**pass_on, "Authorization": f"Bearer {token}"}
         answer = self._once(url, headers, deadline)
         for attempt in range(1, self._attempts):
             pause = self._pause(attempt, answer.again_after, deadline)

@@ -9,9 +9,11 @@ Nothing a caller sent comes back in a diagnostic, save the name of a hook, short
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from cds_hooks.errors import Rejected
@@ -24,6 +26,7 @@ _REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 #: At most so many problems are told per field; a Bundle of a million damaged entries must not become a long story.
 _TOLD = 10
 
@@ -48,11 +51,17 @@ class HookRequest:
     token: str | None = field(default=None, repr=False)
     #: Oddities that were swallowed. Each begins with the name of the field it is about; no value of the caller.
     problems: tuple[str, ...] = ()
+    #: When the answer has to be ready, as a reading of time.monotonic().
+    until: float = math.inf
+    #: Headers that go on to the FHIR server: of tracing, checked, nothing of the patient.
+    pass_on: Mapping[str, str] = field(default_factory=dict)
     #: The body as it came, for who needs its numbers to the digit.
     raw: bytes | None = field(default=None, repr=False)
 
 
-def parse_request(body: Any, hook: Hook, raw: bytes | None = None) -> HookRequest:
+def parse_request(
+    body: Any, hook: Hook, raw: bytes | None = None, *, until: float = math.inf, pass_on: Mapping[str, str] = _NONE
+) -> HookRequest:
     """Check a call of this hook; raise Rejected(400) that names the first field that is wrong."""
     if not isinstance(body, dict):
         raise Rejected("The body of a call must be a JSON object.", code="structure")
@@ -66,6 +75,8 @@ def parse_request(body: Any, hook: Hook, raw: bytes | None = None) -> HookReques
         fhir_server=server,
         token=_token(body, server, problems),
         raw=raw,
+        until=until,
+        pass_on=pass_on,
         **_context(body.get("context"), hook, problems),
         problems=tuple(problems),
     )

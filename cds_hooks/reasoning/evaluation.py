@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +12,14 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cds_hooks.chart.chart import Chart
+from cds_hooks.errors import Rejected
 from cds_hooks.reasoning.functions import Unknowable, raw
 from cds_hooks.reasoning.nodes import NOTHING, Collection, Verdict, verdict_of
 from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
 from cds_hooks.reasoning.terminology import Terminology, ValueSet
+
+#: Resources in a call. Above that the caller should ask for less rather than try again.
+_LARGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class Finding:
 class Evaluation:
     """Evaluates a plan over a chart. Each fact is computed once, when first read; nothing else is touched."""
 
-    def __init__(self, plan: Plan, chart: Chart, asked: Asked, now: datetime) -> None:
+    def __init__(self, plan: Plan, chart: Chart, asked: Asked, now: datetime, until: float = math.inf) -> None:
+        """`until` is when the answer has to be ready, as a reading of time.monotonic()."""
         self.plan: Final = plan
         self.chart: Final = chart
         self.asked: Final = asked
@@ -46,6 +53,7 @@ class Evaluation:
         self.terminology: Final[Terminology] = plan.terminology
         self.by_words: Final[set[str]] = set()
         self.container: Any = None
+        self._until: Final = until
         self._constants: Mapping[str, Any] | None = None
         self._values: dict[str, Collection] = {
             "selected": Collection(list(asked.selected)),
@@ -72,6 +80,7 @@ class Evaluation:
             return known
         fact = self.plan.facts.get(name)
         if fact is not None:
+            self.watch_time()
             found = fact.condition.expression.collect(self, [])
         else:
             given = self.chart.input(name)
@@ -91,6 +100,14 @@ class Evaluation:
     def trouble(self, kind: str) -> None:
         """Count a swallowed problem."""
         self.problems[kind] += 1
+
+    def watch_time(self) -> None:
+        """Raise Rejected once the time of the call is up: 413 if its chart is very large, else 503."""
+        if time.monotonic() > self._until:
+            if self.chart.size() > _LARGE:
+                text = "The data of this call are too many to be judged in the time that a call has."
+                raise Rejected(text, status=413, code="too-costly")
+            raise Rejected("The call took longer than a call may take.", status=503, code="timeout")
 
     def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
         """The referenced resource; raises Unknowable when it cannot be had."""

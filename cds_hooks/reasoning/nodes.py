@@ -52,6 +52,9 @@ class Environment(Protocol):
     def trouble(self, kind: str) -> None:
         """Count a problem that was swallowed."""
 
+    def watch_time(self) -> None:
+        """Raise Rejected once the call has no time left; asked wherever a single step is slow."""
+
     #: The resource that the current item is part of: where a reference like `#id` points.
     container: Any
 
@@ -144,6 +147,7 @@ class Own(Items):
         if not found.items:
             return found
         texts = FUNCTIONS[self.name]["arity"][len(values)] == ["String"]
+        env.watch_time()
         given = [raw(value.items[0]) if texts and value.items else value.items for value in values]
         try:
             return Collection(FUNCTIONS[self.name]["fn"]({"call": env, "dataRoot": this}, found.items, *given))
@@ -232,10 +236,8 @@ class Union(Items):
         one, two = self.left.collect(env, this), self.right.collect(env, this)
         if not one.items and not two.items and one.complete and two.complete:
             return NOTHING
-        items: list[Any] = []
-        for item in (*one.items, *two.items):
-            if not _holds(items, raw(item)):
-                items.append(item)
+        members = _Members()
+        items = [item for item in (*one.items, *two.items) if members.add(raw(item))]
         return Collection(items, one.complete and two.complete)
 
 
@@ -248,13 +250,35 @@ class Intersect(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         one, two = self.left.collect(env, this), self.right.collect(env, this)
-        return Collection([item for item in one.items if _holds(two.items, raw(item))], one.complete and two.complete)
+        members = _Members()
+        for item in two.items:
+            members.add(raw(item))
+        return Collection([item for item in one.items if raw(item) in members], one.complete and two.complete)
 
 
-def _holds(items: list[Any], data: Any) -> bool:
-    if isinstance(data, dict) and "resourceType" in data:
-        return any(raw(item) is data for item in items)
-    return any(raw(item) == data for item in items)
+class _Members:
+    """What a collection holds: resources by identity, in one step however many there are; all else by equality."""
+
+    __slots__ = ("_resources", "_values")
+
+    def __init__(self) -> None:
+        self._resources: set[int] = set()  # ids of objects that the collections keep alive
+        self._values: list[Any] = []
+
+    def __contains__(self, data: Any) -> bool:
+        if isinstance(data, dict) and "resourceType" in data:
+            return id(data) in self._resources
+        return data in self._values
+
+    def add(self, data: Any) -> bool:
+        """Add a value; tell whether it is new."""
+        if data in self:
+            return False
+        if isinstance(data, dict) and "resourceType" in data:
+            self._resources.add(id(data))
+        else:
+            self._values.append(data)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +360,7 @@ class Constant(Truth):
 
 def _evaluate(env: Environment, data: list[Any], this: list[Any], node: Node, names: tuple[str, ...]) -> Collection:
     """Let fhirpathpy evaluate a node on `data`. Odd data make it unknown, and are counted, never an error."""
+    env.watch_time()
     variables = env.constants
     if names:
         known = {name: env.value(name) for name in names}

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from flask import Flask, Response, request
 from structlog.typing import FilteringBoundLogger
 
+from cds_hooks.errors import Rejected
 from cds_hooks.settings import Settings
 from cds_hooks.web.body import read_body
-from cds_hooks.web.headers import Stamp, request_id
+from cds_hooks.web.headers import Stamp, request_id, trace_parent
 from cds_hooks.web.log import open_log
 from cds_hooks.web.metrics import UNKNOWN, Metrics
+from cds_hooks.web.places import Doorkeeper, Places, turned_away
 from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import register_problems
+from cds_hooks.web.pulse import Pulse
 from cds_hooks.web.routes import CALL, Door, blueprint
 from cds_hooks.web.visit import Visit, visit
+
+#: Under this name an app holds its Pulse among its extensions; whoever runs the app starts it.
+PULSE: Final = "cds_hooks.pulse"
 
 
 class _App(Flask):
@@ -43,6 +49,9 @@ def create_app(
     register_problems(app, log, metrics)
     app.register_blueprint(blueprint(Door(service, settings, metrics, gate), development=settings.development))
     _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
+    places = Places(settings.server.threads)
+    app.wsgi_app = Doorkeeper(app.wsgi_app, places)  # type: ignore[method-assign]
+    app.extensions[PULSE] = Pulse(service, places, metrics, settings.server)
     return app
 
 
@@ -52,8 +61,11 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
     @app.before_request
     def begin() -> None:
         environ = request.environ
-        now = Visit(request_id(environ.get("HTTP_X_REQUEST_ID")))
+        now = Visit(request_id(environ.get("HTTP_X_REQUEST_ID")), trace_parent(environ.get("HTTP_TRACEPARENT")))
         now.enter(environ)
+        if turned_away(environ):
+            metrics.refused("full")
+            raise Rejected("The service has as many requests as it can work on.", status=503, code="throttled")
         # Read before anything is refused: a client that sees an early answer may stop sending, and then the rest of
         # its body and its next request cannot be told apart on a connection that is kept.
         now.body = read_body(environ, body_limit)
@@ -64,7 +76,7 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
         method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
         stamp(response.headers, method, environ.get("HTTP_ORIGIN"), now.request_id)
         if method == "POST" and rule is not None and rule.endpoint == CALL:
-            metrics.called(now.service, status, seconds)
+            metrics.called(now.service, status, seconds, now.outcome)
         line = now.facts | {
             "request_id": now.request_id,
             "route": rule.rule if rule else UNKNOWN,
@@ -72,6 +84,10 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
             "status": status,
             "ms": round(seconds * 1000, 3),
         }
+        if now.trace_parent is not None:
+            line["traceparent"] = now.trace_parent
+        if status == 408:
+            metrics.refused("slow body")
         _write(log, line, metrics)
         return response
 

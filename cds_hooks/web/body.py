@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from cds_hooks.errors import Rejected
+from cds_hooks.web.places import place_of
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A client that names no media type, or that of FHIR, means JSON as well.
@@ -15,7 +16,8 @@ _JSON = frozenset({"", "application/json", "application/fhir+json"})
 
 
 def read_body(environ: dict[str, Any], limit: int) -> bytes:
-    """Read the body to its end, however it is sent; raise Rejected: 413 over the limit, 400 if it breaks off.
+    """Read the body to its end, however it is sent; raise Rejected: 413 over the limit, 400 if it breaks off,
+    408 if it was cut off because it took too long.
 
     Werkzeug's own reading would do; this costs a tenth of it, and where the body comes in chunks it never holds more
     than the limit.
@@ -27,9 +29,14 @@ def read_body(environ: dict[str, Any], limit: int) -> bytes:
     try:
         data = _read_up_to(environ["wsgi.input"], wanted)
     except Exception:  # each server has exceptions of its own for a broken or cut body
-        raise Rejected("The body could not be read to its end.", code="incomplete") from None
+        raise _broken_off(environ) from None
     if len(data) > limit:
         raise _too_long(limit)
+    place = place_of(environ)
+    if place is not None:
+        place.reading = False
+        if place.cut:
+            raise _broken_off(environ)
     return data
 
 
@@ -89,6 +96,13 @@ def _read_up_to(stream: Any, wanted: int) -> bytes:
             break
         data += more
     return data
+
+
+def _broken_off(environ: dict[str, Any]) -> Rejected:
+    place = place_of(environ)
+    if place is not None and place.cut:
+        return Rejected("The body did not arrive in time.", status=408, code="timeout")
+    return Rejected("The body could not be read to its end.", code="incomplete")
 
 
 def _too_long(limit: int) -> Rejected:

@@ -8,10 +8,12 @@ import uuid
 from werkzeug.datastructures import Headers
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# https://www.w3.org/TR/trace-context/#traceparent-header; ids of zeros alone are invalid, and so is version ff
+_TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _EXPOSED = ("Access-Control-Expose-Headers", "X-Request-ID")
 _PREFLIGHT = (
     ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
-    ("Access-Control-Allow-Headers", "authorization, content-type"),
+    ("Access-Control-Allow-Headers", "authorization, content-type, traceparent, x-request-id"),
     ("Access-Control-Max-Age", "600"),
 )
 
@@ -19,6 +21,11 @@ _PREFLIGHT = (
 def request_id(offered: str | None) -> str:
     """Return the id that the client offers if it is harmless, else a new one."""
     return offered if offered and _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
+
+
+def trace_parent(offered: str | None) -> str | None:
+    """Return the `traceparent` that the client offers if it is one, else None."""
+    return offered if offered and _TRACE_PARENT.fullmatch(offered) else None
 
 
 class Stamp:

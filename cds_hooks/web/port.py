@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from cds_hooks.chart.gather import Fetch
 from cds_hooks.protocol.caller import Admission, Caller
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.hooks import Hook
@@ -26,6 +27,17 @@ class Outcome(Protocol):
     def topics(self) -> tuple[str, ...]:
         """The topic code of each card; codes of our content, so they may become metric labels."""
 
+    @property
+    def inputs(self) -> tuple[tuple[str, str], ...]:
+        """How each key of the prefetch came: supplied, null, fetched, failed, missing, not-in-context."""
+
+    @property
+    def fetches(self) -> tuple[Fetch, ...]:
+        """What was asked of a FHIR server."""
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The topic codes of the rules that could not be decided."""
 
     @property
     def troubles(self) -> Mapping[str, int]:
@@ -60,6 +72,9 @@ class Service(Protocol):
 
     def feedback(self, service_id: str, items: tuple[FeedbackItem, ...], caller: Caller) -> None:
         """Take feedback; the same twice, and feedback about unknown cards, is no error."""
+
+    def breakers(self) -> Mapping[tuple[str, str], int]:
+        """Return how many circuit breakers stand how: (name of the FHIR server in the settings, state) -> count."""
 
     def failing(self) -> dict[str, str]:
         """Return what is broken: name -> reason, in words free of patient data. Empty: ready."""

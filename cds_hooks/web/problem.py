@@ -13,6 +13,8 @@ from cds_hooks.web.metrics import Metrics
 from cds_hooks.web.reply import json_reply
 from cds_hooks.web.visit import visit
 
+_AGAIN_S = "2"  # seconds after which whatever is full or down may be well again
+
 # status -> code (FHIR issue-type), words; for what Werkzeug refuses before a route is reached
 _REFUSALS = {
     404: ("not-found", "There is nothing at this address; GET /cds-services lists the services."),
@@ -25,7 +27,10 @@ def problem(status: int, code: str, *diagnostics: str, expression: tuple[str, ..
     where = {"expression": list(expression)} if expression else {}
     issues = [{"severity": "error", "code": code, "diagnostics": text} | where for text in diagnostics]
     body = dump_json({"resourceType": "OperationOutcome", "issue": issues})
-    return json_reply(body, status)
+    response = json_reply(body, status)
+    if status == 503:
+        response.headers["Retry-After"] = _AGAIN_S
+    return response
 
 
 def register_problems(app: Flask, log: FilteringBoundLogger, metrics: Metrics) -> None:

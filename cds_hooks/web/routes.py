@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import orjson
 from flask import Blueprint, Response, request
 
@@ -30,6 +32,7 @@ class Door:
         self._service = service
         self._gate = gate
         self._metrics = metrics
+        self._deadline_s = settings.server.deadline_ms / 1000
         self._discovery = dump_json(service.discovery())
         self._front = dump_json(_front_page(settings))
 
@@ -44,11 +47,8 @@ class Door:
         now = visit()
         caller = self._caller(service_id, now)
         outcome = self._service.call(service_id, self._hook_request(service_id, now), caller)
+        now.outcome = outcome
         now.facts.update(outcome.log)
-        if outcome.topics:
-            self._metrics.answered(service_id, outcome.topics)
-        if outcome.troubles:
-            self._metrics.swallowed(service_id, outcome.troubles)
         return json_reply(dump_json(outcome.payload))
 
     def explain(self, service_id: str) -> Response:
@@ -117,7 +117,9 @@ class Door:
 
     def _hook_request(self, service_id: str, now: Visit) -> HookRequest:
         hook = self._hook(service_id, now)
-        hook_request = parse_request(parse_json(request.environ, now.body), hook, now.body)
+        until = time.monotonic() + self._deadline_s
+        body = parse_json(request.environ, now.body)
+        hook_request = parse_request(body, hook, now.body, until=until, pass_on=now.pass_on())
         if hook_request.problems:
             self._metrics.tolerated(hook_request.problems)
             now.facts["problems"] = hook_request.problems

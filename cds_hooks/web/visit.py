@@ -9,6 +9,7 @@ from typing import Any
 from flask import request
 
 from cds_hooks.web.metrics import UNKNOWN
+from cds_hooks.web.port import Outcome
 
 _KEY = "cds_hooks.visit"
 
@@ -18,12 +19,21 @@ class Visit:
     """One per request. Kept in the WSGI environment, because each look at `flask.g` costs a context lookup."""
 
     request_id: str
+    #: The W3C trace context that the client sent, if it is one.
+    trace_parent: str | None = None
     started: float = field(default_factory=perf_counter)
     body: bytes = b""
     #: Id of the service, once it is known to be one of ours.
     service: str = UNKNOWN
+    #: What came of the call, if it was answered.
+    outcome: Outcome | None = None
     #: What the log line shall say beyond the usual.
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def pass_on(self) -> dict[str, str]:
+        """Return the headers by which the requests to a FHIR server can be tied to this one."""
+        ids = {"X-Request-ID": self.request_id}
+        return ids if self.trace_parent is None else {**ids, "traceparent": self.trace_parent}
 
     def enter(self, environ: dict[str, Any]) -> None:
         """Make this the visit of the request with this environment."""

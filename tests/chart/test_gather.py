@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -38,6 +38,12 @@ class FakeReader:
 
     def only(self, bases: tuple[str, ...]) -> Self:
         return self
+
+    def carrying(self, headers: Mapping[str, str]) -> Self:
+        return self
+
+    def breakers(self) -> Mapping[tuple[str, str], int]:
+        return {}
 
     def search(self, base: str, query: str, token: str | None, deadline: float, *, resource_type: str) -> Reply:
         self.asked.append(("search", base, query, str(token), resource_type))

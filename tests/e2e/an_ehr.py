@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -136,6 +137,12 @@ class FhirServer:
 
     def only(self, bases: tuple[str, ...]) -> Self:
         return self
+
+    def carrying(self, headers: Mapping[str, str]) -> Self:
+        return self
+
+    def breakers(self) -> Mapping[tuple[str, str], int]:
+        return {}
 
     def _note(self, what: str, token: str | None) -> None:
         with self.lock:

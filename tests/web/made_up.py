@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from cds_hooks.chart.gather import Fetch
 from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.discovery import ServiceEntry, discovery
 from cds_hooks.protocol.feedback import FeedbackItem
@@ -18,6 +19,9 @@ class Answer:
     log: dict[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
     troubles: dict[str, int] = field(default_factory=dict)
+    inputs: tuple[tuple[str, str], ...] = ()
+    fetches: tuple[Fetch, ...] = ()
+    undecided: tuple[str, ...] = ()
 
 
 @dataclass
@@ -26,6 +30,7 @@ class FakeService:
 
     answer: Answer | Exception = field(default_factory=Answer)
     broken: dict[str, str] = field(default_factory=dict)
+    breaking: dict[tuple[str, str], int] = field(default_factory=dict)
     seen: list[HookRequest] = field(default_factory=list)
     items: list[FeedbackItem] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
@@ -53,6 +58,9 @@ class FakeService:
         if isinstance(self.answer, Exception):
             raise self.answer
         self.items += items
+
+    def breakers(self) -> dict[tuple[str, str], int]:
+        return self.breaking
 
     def failing(self) -> dict[str, str]:
         return self.broken

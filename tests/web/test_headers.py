@@ -20,7 +20,7 @@ def test_the_preflight(client: FlaskClient, path: str) -> None:
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert response.headers["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"
-    assert response.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
+    assert response.headers["Access-Control-Allow-Headers"] == "authorization, content-type, traceparent, x-request-id"
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 

@@ -116,3 +116,30 @@ def test_levels() -> None:
     open_log("json", stream).debug("x")
     open_log("off", stream).error("x")
     assert stream.getvalue() == b""
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_the_trace_of_the_client_is_told_and_passed_on(
+    client: FlaskClient, service: FakeService, lines: Lines
+) -> None:
+    client.post(PATH, json=call_body(), headers={"X-Request-ID": "abc", "traceparent": TRACE})
+    assert lines()[0]["traceparent"] == TRACE
+    assert service.seen[0].pass_on == {"X-Request-ID": "abc", "traceparent": TRACE}
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        "", "secret", TRACE.upper(), f"{TRACE}-secret", TRACE.replace("00-", "ff-"), f"00-{'0' * 32}-{'1' * 16}-01",
+        f"00-{'1' * 32}-{'0' * 16}-01", f"{TRACE}, {TRACE}",
+    ],
+)  # fmt: skip
+def test_what_is_no_trace_goes_nowhere(
+    client: FlaskClient, service: FakeService, lines: Lines, offered: str
+) -> None:
+    client.post(PATH, json=call_body(), headers={"traceparent": offered, "X-Request-ID": "no: such id"})
+    assert "traceparent" not in lines()[0]
+    assert list(service.seen[0].pass_on) == ["X-Request-ID"]
+    assert service.seen[0].pass_on["X-Request-ID"] == lines()[0]["request_id"] != "no: such id"
