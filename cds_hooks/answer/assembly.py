@@ -43,10 +43,18 @@ def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
             decision.spoken.append(rule)
         else:
             decision.silenced[rule.id] = by
-    for rule in decision.spoken[plan.card_limit :]:
+    for rule in _quietest(decision.spoken, len(decision.spoken) - plan.card_limit):
         decision.silenced[rule.id] = f"beyond the limit of {plan.card_limit} cards"
-    del decision.spoken[plan.card_limit :]
+    decision.spoken = [rule for rule in decision.spoken if rule.id not in decision.silenced]
     return decision
+
+
+def _quietest(spoken: Sequence[Rule], surplus: int) -> Sequence[Rule]:
+    """The rules that fall to the limit: the lowest indicators, of these the last. A critical card falls last."""
+    if surplus <= 0:
+        return ()
+    loudest_first = sorted(spoken, key=lambda rule: -LEVELS.index(rule.indicator))  # stable: the plan's order
+    return loudest_first[-surplus:]
 
 
 def _unwanted(plan: Plan, rule: Rule, hook: str) -> str | None:

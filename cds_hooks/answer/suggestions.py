@@ -7,7 +7,6 @@ the entries that the expression gives away from it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -108,7 +107,7 @@ def _in_order_system(concept: Mapping[str, Any], evaluation: Evaluation) -> dict
 
 
 def _update(change: Change, evaluation: Evaluation, target: dict[str, Any]) -> dict[str, Any] | None:
-    resource = copy.deepcopy(target)
+    resource = dict(target)  # what is put in replaces whole elements, and `pruned` copies the rest
     if not _apply(change.values, evaluation, resource, [target]):
         return None
     return pruned(resource)

@@ -113,6 +113,12 @@ def test_the_cap_counts_what_is_shown() -> None:
     assert silenced["c"] == silenced["d"] == "beyond the limit of 2 cards"
 
 
+def test_the_loudest_survive_the_cap_and_the_order_stays_the_plans() -> None:
+    rules = [rule("i"), rule("w", indicator="warning"), rule("j"), rule("c", indicator="critical")]
+    assert decided(plan_of(card_limit=3), *rules) == (["i", "w", "c"], {"j": "beyond the limit of 3 cards"})
+    assert decided(plan_of(card_limit=1), *rules)[0] == ["c"]
+
+
 def test_nothing_fired() -> None:
     assert decided(plan_of(), rule("x"), silent="x") == ([], {})
 
