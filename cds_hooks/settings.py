@@ -7,7 +7,7 @@
     log = "json"                             or "off"
     [server]  workers, threads (calls at once per worker), body_limit (bytes), body_ms, deadline_ms
     [fhir]    deadline_ms, max_pages, max_bytes, connections (per server), breaker_failures, breaker_rest_ms,
-              allowed (base URLs; none: loopback only), private_networks
+              allowed (base URLs; none: loopback only), private_networks, ca_file
     [cors]    origins ("*" or scheme://host[:port])
     [auth]    discovery, leeway_s, lifetime_s, keys_fresh_s, keys_stale_s, keys_deadline_ms
     [[clients]]  name, issuer, jwks_url or jwks_file, audiences, tenants, algorithms, services, fhir_servers
@@ -24,6 +24,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -51,6 +52,15 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text))
     except ValueError:
         raise ValueError("must be a network such as 10.1.0.0/16, with no bits beyond its prefix") from None
+
+
+def _certificates(file: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:  # what is no certificate is an SSLError, one of these
+        why = "holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"cannot be used: {why}") from None
+    return file
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -92,6 +102,8 @@ class Fhir(_Section):
     allowed: tuple[SecureBaseUrl, ...] = ()
     #: Networks (10.1.0.0/16) in which names of FHIR servers, and of servers with keys, may lie beside the Internet.
     private_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    #: Certificates (PEM) of the authorities to trust for all of these, instead of the public ones.
+    ca_file: Annotated[Path, AfterValidator(_certificates)] | None = None
 
 
 class Cors(_Section):

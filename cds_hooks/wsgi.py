@@ -51,6 +51,7 @@ def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
         connections=fhir.connections,
         peers=peers,
         resolver=Resolver(fhir.private_networks),
+        ca_file=fhir.ca_file,
     )
     plans = load_all(site=settings.site, validate=validate)
     return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages, pools=client.pool)
@@ -81,6 +82,7 @@ def _key_fetch(settings: Settings) -> Fetch:
         clock=time.monotonic,
         accept="application/jwk-set+json, application/json",
         resolver=Resolver(settings.fhir.private_networks),
+        ca_file=settings.fhir.ca_file,
     )
     return lambda url, seconds: transport.get(url, None, time.monotonic() + seconds).document
 

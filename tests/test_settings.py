@@ -36,7 +36,7 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "fhir": {
             "deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "connections": 32, "breaker_failures": 20,
-            "breaker_rest_ms": 5000, "allowed": (), "private_networks": (),
+            "breaker_rest_ms": 5000, "allowed": (), "private_networks": (), "ca_file": None,
         },
         "cors": {"origins": ("*",)},
         "auth": {
@@ -100,6 +100,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[fhir]\nallowed = ['https://u:p@x.example/fhir']", "fhir.allowed.0"),
         ("[fhir]\nprivate_networks = ['10.0.0.1/8']", "fhir.private_networks.0"),
         ("[fhir]\nprivate_networks = ['ehr.example.org']", "fhir.private_networks.0"),
+        ("[fhir]\nca_file = '/no/such/file.pem'", "fhir.ca_file"),
+        ("[fhir]\nca_file = '/dev/null'", "fhir.ca_file"),
         ("[cors]\norigins = ['ehr.example.org']", "cors.origins.0"),
         ("[cors]\norigins = ['https://ehr.example.org/']", "cors.origins.0"),
         ("public_url = 'cds.example.org'", "public_url"),

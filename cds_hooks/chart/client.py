@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -74,10 +75,11 @@ class FhirClient:
         peers: Peers | None = None,
         clock: Callable[[], float] = time.monotonic,
         resolver: Resolver | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         """Set the limits: pages per search, decoded bytes per page, attempts per page, connections per server.
 
-        `resolver` says which addresses the names of servers may lead to.
+        `resolver` says which addresses the names of servers may lead to, `ca_file` whose certificates are trusted.
         """
         self._allow = allow
         self._max_pages = max_pages
@@ -85,7 +87,8 @@ class FhirClient:
         self._peers = peers or Peers(connections=connections)
         self._pass_on: Mapping[str, str] = {}
         self._transport = Transport(
-            max_bytes=max_bytes, attempts=attempts, pool=connections, clock=clock, resolver=resolver
+            max_bytes=max_bytes, attempts=attempts, pool=connections, clock=clock, resolver=resolver,
+            ca_file=ca_file,
         )
 
     def refusal(self, base: str) -> str | None:

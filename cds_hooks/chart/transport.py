@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -67,12 +68,17 @@ class Transport:
         clock: Callable[[], float],
         accept: str = "application/fhir+json",
         resolver: Resolver | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        """Set limits: decoded bytes per answer, attempts per GET, connections kept per server; clock in seconds."""
+        """Set limits: decoded bytes per answer, attempts per GET, connections kept per server; clock in seconds.
+
+        `ca_file` holds the certificates (PEM) of the authorities to trust instead of the public ones.
+        """
         self._max_bytes = max_bytes
         self._attempts = attempts
         self._clock = clock
         self._session = _session(pool, accept, resolver or Resolver())
+        self._session.verify = True if ca_file is None else str(ca_file)
         # Below this level urllib3 writes URLs, and with them identifiers of patients, to the log.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 

@@ -94,6 +94,8 @@ class Listener:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(write_certificate(folder, NAME))
         context.sni_callback = lambda _, name, __: self.names.append(name)
+        #: The certificate, for who wants to trust it.
+        self.certificate = folder / "server.pem"
         self._context = context
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -109,7 +111,9 @@ class Listener:
             self.connections += 1
             connection.settimeout(2)
             try:
-                self._context.wrap_socket(connection, server_side=True).close()
+                with self._context.wrap_socket(connection, server_side=True) as secure:
+                    secure.recv(10_000)
+                    secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             except OSError:
                 connection.close()
 
@@ -146,6 +150,22 @@ def test_a_listed_name_that_leads_to_this_machine_is_not_connected_to(listener: 
 def test_what_is_connected_to_still_has_to_prove_the_name(listener: Listener) -> None:
     assert fetched(listener.port, Resolver(("127.0.0.0/8",), leading_to("127.0.0.1")))[0] == "TLS error"
     assert (listener.connections, listener.names) == (1, [NAME])
+
+
+def test_authorities_of_ones_own(listener: Listener) -> None:
+    resolver = Resolver(("127.0.0.0/8",), leading_to("127.0.0.1"))
+
+    def fetched_from(name: str) -> str | None:
+        transport = Transport(
+            max_bytes=1000, attempts=1, pool=1, clock=time.monotonic, resolver=resolver, ca_file=listener.certificate
+        )
+        answer = transport.get(f"https://{name}:{listener.port}/x", None, time.monotonic() + 2)
+        transport.close()
+        assert answer.problem or answer.document == {}
+        return answer.problem
+
+    assert fetched_from(NAME) is None
+    assert fetched_from("127.0.0.1") == "TLS error"  # the certificate is for the name
 
 
 def test_an_answer_is_looked_up_once_for_each_connection(listener: Listener) -> None:
