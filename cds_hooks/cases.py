@@ -13,6 +13,7 @@ Dates are relative to the call: `now-5mo`, `now-2h`, `now-3wT` (T: with time of 
       parameters: {someParameter: true}
       expect: []                           # silence; or the cards in order
       unknown: [rule ids]                  # rules that must be undecided, not just silent
+      overridden: {rule-id: now-30d}       # a user overrode its card then, for this patient and these orders
 
 A case with `each` is played once for each of a list, put in turn at an element of one of its resources:
 
@@ -45,17 +46,19 @@ from cds_hooks.chart.reading import as_list, codings
 from cds_hooks.chart.search import Query
 from cds_hooks.errors import CdsHooksError, ContentError
 from cds_hooks.loading import Loaded, with_codes_only
+from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.hooks import HOOKS
 from cds_hooks.protocol.request import parse_request
 from cds_hooks.reasoning.compiling import with_parameters
 from cds_hooks.reasoning.content import read_yaml
 from cds_hooks.service import CdsService
+from cds_hooks.store.port import NoMemory, Override
 
 FIXTURES: Final = "_fixtures.yaml"
 PATIENT: Final = "example"
 _RELATIVE: Final = re.compile(r"now(?:([+-])((?:\d+(?:y|mo|w|d|h|min))+))?(T)?")
 _KEYS: Final = frozenset({"id", "title", "about", "chart", "hook", "orders", "selected", "unavailable", "parameters",
-                          "expect", "unknown", "user", "encounter", "each"})  # fmt: skip
+                          "expect", "unknown", "user", "encounter", "each", "overridden"})  # fmt: skip
 _CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions", "writes", "omits",
                                "recommended"})  # fmt: skip
 _EACH_KEYS: Final = (frozenset({"in", "codes"}), frozenset({"in", "values"}))
@@ -75,6 +78,26 @@ class Case:
     @property
     def about(self) -> list[str]:
         return list(self.body.get("about", ()))
+
+
+class Recalled(NoMemory):
+    """A memory that holds only what a case says was overridden."""
+
+    def __init__(self, plan: str, overridden: Mapping[str, datetime]) -> None:
+        self._overrides: Final = [Override(plan, rule, "", at, "") for rule, at in overridden.items()]
+
+    def overrides(self, caller: Caller, patient_id: str, since: datetime) -> Sequence[Override]:
+        """What was overridden since then, whatever the orders: the case says that they are the same."""
+        return [override for override in self._overrides if override.at >= since]
+
+
+def recalled(case: Case, plan: str, now: datetime) -> Recalled:
+    """The memory that a case speaks of; raises ContentError if that is not rule id → moment in the past."""
+    given = case.body.get("overridden", {})
+    if not isinstance(given, dict) or not all(_RELATIVE.fullmatch(str(moment)) for moment in given.values()):
+        raise ContentError(case.file, case.id, "overridden: rule id and moment, such as {some-rule: now-30d}")
+    return Recalled(plan, {rule: datetime.fromisoformat(_dated(f"{moment}T".replace("TT", "T"), now))
+                           for rule, moment in given.items()})  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -188,7 +211,9 @@ def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datet
     known = {rule.id for rule in loaded.plan.rules}
     result.problems += [f"about: no rule {name}" for name in case.about if name not in known]
     plan = with_parameters(loaded.plan, body.get("parameters", {}))
-    service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now)
+    result.problems += [f"overridden: no rule {name}" for name in body.get("overridden", ()) if name not in known]
+    memory = recalled(case, plan.id, now)
+    service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now, memory=memory)
     service_id = f"{plan.id}-{body['hook']}"
     hook = service.hook_of(service_id)
     if hook is None:

@@ -40,6 +40,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     from cds_hooks.service import CdsService
     from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
+    from cds_hooks.store.opening import prepare
     from cds_hooks.wsgi import ADDRESS, CONFIG, build_gate
 
     if data is not None:
@@ -55,6 +56,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
                 raise error
         build_gate(settings, CdsService(plans).ids())
         check_port(host, port)
+        prepare(settings.storage, settings.data)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))
         os.environ[ADDRESS] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         argv = command("cds_hooks.wsgi:application", host, port, settings.server.workers, settings.server.threads)

@@ -104,6 +104,7 @@ def _unused(loaded: Loaded) -> Iterator[ContentError]:
     used |= {name for rule in plan.rules for group in rule.groups for condition in group.conditions
              for name in condition.names}  # fmt: skip
     used |= {name for fact in plan.facts.values() for name in fact.condition.names}
+    used |= {name for name in (plan.snooze, plan.override_target) if name is not None}
     for name in plan.facts:
         if name not in used:
             yield ContentError("plan.yaml", f"variable {name}", "no rule, fact or template reads it")

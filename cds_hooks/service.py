@@ -17,7 +17,7 @@ from cds_hooks.answer.suggestions import Requested
 from cds_hooks.chart.chart import Chart
 from cds_hooks.chart.gather import Fetch, Reader, Server, Source, fetches, gather
 from cds_hooks.chart.search import Query
-from cds_hooks.errors import CdsHooksError, Rejected
+from cds_hooks.errors import CdsHooksError, Rejected, StorageError
 from cds_hooks.loading import Loaded
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.protocol.discovery import ServiceEntry, discovery
@@ -28,6 +28,8 @@ from cds_hooks.protocol.response import Card, Response
 from cds_hooks.reasoning.evaluation import Asked, Evaluation, Finding
 from cds_hooks.reasoning.plan import Plan
 from cds_hooks.reasoning.trace import trace
+from cds_hooks.recall import Recall, reasons_offered, unkept
+from cds_hooks.store.port import Memory, NoMemory
 
 Clock = Callable[[], datetime]
 
@@ -48,6 +50,7 @@ class Answered:
     inputs: tuple[tuple[str, str], ...] = ()
     fetches: tuple[Fetch, ...] = ()
     undecided: tuple[str, ...] = ()
+    snoozed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,11 @@ class CdsService:
         deadline_s: float = 2.5,
         pages: int = 5,
         pools: Callable[[str], Executor] | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        """Take the plans, what reads FHIR servers, and the threads to use for one by its base URL (none: shared)."""
+        """Take the plans, what reads FHIR servers, the threads to use for one by its base URL (none: shared), and what
+        remembers cards and feedback (none: nothing does)."""
+        self._memory: Final[Memory] = memory or NoMemory()
         self._reader: Final = reader
         #: FHIR base URLs of a client -> a reader that goes nowhere else; as many as there are clients.
         self._confined: Final[dict[tuple[str, ...], Reader]] = {}
@@ -119,11 +125,17 @@ class CdsService:
         return self._reader.breakers() if self._reader else {}
 
     def failing(self) -> dict[str, str]:
-        """What is broken; content is checked before the port opens, so nothing here yet."""
-        return {}
+        """What is broken. Content is checked before the port opens, so it cannot be; what is kept outside can."""
+        storage = self._memory.failing()
+        return {"storage": storage} if storage else {}
 
     def feedback(self, service_id: str, items: tuple[FeedbackItem, ...], caller: Caller = ANONYMOUS) -> None:
-        """Feedback is checked and counted; it is not stored yet."""
+        """Store feedback; raises Rejected(503) when that cannot be done. The same twice is the same as once."""
+        offered = reasons_offered(self._services[service_id].loaded.plan)
+        try:
+            self._memory.feedback(caller, items, offered, self._clock())
+        except StorageError:
+            raise unkept(items) from None
 
     def call(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> Answered:
         """Answer a call. Raises Rejected(412) when required data can be had neither way."""
@@ -133,6 +145,8 @@ class CdsService:
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
         sources = thought.evaluation.chart.sources
+        if cards:
+            self._recall(service_id, request, caller).remember(thought.evaluation, cards, thought.decision.spoken)
         return Answered(
             Response(cards=tuple(cards.values())).payload() if cards else {"cards": []},
             _log(service.loaded.plan, thought, len(cards), broken, thought_s),
@@ -141,6 +155,7 @@ class CdsService:
             tuple([(key, source.how) for key, source in sources.items()]),
             fetches(sources) if request.fhir_server else (),
             tuple([one.rule.topic["code"] for one in thought.findings if one.verdict is None]),
+            tuple(rule.topic["code"] for rule in thought.decision.snoozed),
         )
 
     def explain(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> dict[str, Any]:
@@ -169,7 +184,12 @@ class CdsService:
         findings = evaluation.findings()
         _require_decision(service.queries, sources, evaluation, findings)
         requested = Requested(request.patient_id, request.user_id, request.encounter_id)
-        return Thought(evaluation, findings, decide(plan, findings, request.hook), requested)
+        recall = self._recall(service.entry.id, request, caller)
+        decision = decide(plan, findings, request.hook, lambda heard: recall.resting(evaluation, heard))
+        return Thought(evaluation, findings, decision, requested)
+
+    def _recall(self, service_id: str, request: HookRequest, caller: Caller) -> Recall:
+        return Recall(self._memory, caller, request.patient_id, service_id)
 
     def _server(self, request: HookRequest, caller: Caller) -> tuple[Server | None, str | None]:
         """Where this call may fetch, or why it may not."""
@@ -277,6 +297,8 @@ def _log(plan: Plan, thought: Thought, cards: int, broken: Mapping[str, str], se
         line["unknown"] = [finding.rule.id for finding in thought.findings if finding.verdict is None]
     if thought.decision.silenced:
         line["silenced"] = sorted(thought.decision.silenced)
+    if thought.decision.snoozed:
+        line["snoozed"] = [rule.id for rule in thought.decision.snoozed]
     if broken:
         line["broken_cards"] = sorted(broken)
     sources = thought.evaluation.chart.sources

@@ -11,6 +11,7 @@
     [cors]    origins ("*" or scheme://host[:port])
     [auth]    discovery, leeway_s, lifetime_s, keys_fresh_s, keys_stale_s, keys_deadline_ms
     [[clients]]  name, issuer, jwks_url or jwks_file, audiences, tenants, algorithms, services, fhir_servers
+    [storage] url (sqlite:///… or postgresql+psycopg://…), key_file, password_file, keep_days, comment_days
 
 Without clients everyone may call, which is for development on one's own machine. With clients, what is safe is the
 default: no development routes, no web page may read answers, and only a client's own FHIR servers are called.
@@ -26,10 +27,11 @@ import os
 import re
 import ssl
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -106,6 +108,38 @@ class Fhir(_Section):
     ca_file: Annotated[Path, AfterValidator(_certificates)] | None = None
 
 
+class Storage(_Section):
+    """Where cards, feedback and used tokens are remembered: without `url` a SQLite file in the data folder.
+
+    `key` and `password` come from the environment only, never from the file.
+    """
+
+    url: str | None = None
+    key_file: Path | None = None
+    key: SecretStr | None = None
+    password_file: Path | None = None
+    password: SecretStr | None = None
+    keep_days: Positive = 730
+    comment_days: Positive = 90
+
+    @property
+    def secret_key(self) -> str | None:
+        """The key of the keyed hashes, if the environment holds it."""
+        return self.key.get_secret_value() if self.key else None
+
+    @property
+    def secret_password(self) -> str | None:
+        """The password for the database: of the environment, else of its file; raises ContentError."""
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_file is None:
+            return None
+        try:
+            return self.password_file.read_text("utf-8").strip()
+        except (OSError, ValueError):
+            raise ContentError(str(self.password_file), "storage.password_file", "cannot be read") from None
+
+
 class Cors(_Section):
     """Which web pages may read answers."""
 
@@ -130,6 +164,7 @@ class Settings(BaseSettings):
     cors: Cors = Cors()
     auth: Auth = Auth()
     clients: tuple[Client, ...] = ()
+    storage: Storage = Storage()
     development: bool = True
     data: Path = Field(default_factory=state_folder)
     site: Path | None = None
@@ -184,6 +219,7 @@ def _unsafe(settings: Settings) -> str | None:
 def load_settings(path: Path | None) -> Settings:
     """Read the file (none: defaults) and the environment; raise ContentError saying in one sentence what is wrong."""
     given = _read(path) if path else {}
+    _check_no_secret(path, given)
     try:
         return Settings(**given)
     except ValidationError as invalid:
@@ -202,6 +238,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise ContentError(str(path), "", f"cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ContentError(str(path), "", f"is no TOML: {error}") from None
+
+
+def _check_no_secret(path: Path | None, given: Mapping[str, Any]) -> None:
+    """Raise ContentError for a secret in the file: files are copied, shown and kept in version control."""
+    section = given.get("storage")
+    for name in ("key", "password"):
+        if isinstance(section, dict) and name in section:
+            reason = f"is a secret: put it into a file of its own and name that in {name}_file"
+            raise ContentError(str(path), f"storage.{name}", reason)
+    if isinstance(section, dict) and re.search(r"//[^/@]*:[^/@]+@", str(section.get("url", ""))):
+        raise ContentError(str(path), "storage.url", "holds a password: put it into a file, named in password_file")
 
 
 def _holds(node: Any, location: tuple[int | str, ...]) -> bool:

@@ -24,6 +24,8 @@ from cds_hooks.errors import ContentError
 from cds_hooks.loading import load_all
 from cds_hooks.service import CdsService
 from cds_hooks.settings import Settings, load_settings
+from cds_hooks.store.opening import open_store
+from cds_hooks.store.port import Memory
 from cds_hooks.trust.gate import Fetch, Gate
 from cds_hooks.trust.replay import ReplayGuard
 from cds_hooks.web.app import PULSE, create_app
@@ -36,8 +38,8 @@ ADDRESS: Final = "CDS_ADDRESS"
 _KEYS_BYTES: Final = 256_000
 
 
-def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
-    """The service with all plans and a FHIR client, as the settings say."""
+def build_service(settings: Settings, *, validate: bool = True, memory: Memory | None = None) -> CdsService:
+    """The service with all plans and a FHIR client, as the settings say. Without a memory it forgets all."""
     fhir = settings.fhir
     listed = AllowList([*fhir.allowed, *(base for client in settings.clients for base in client.fhir_servers)])
     peers = Peers(
@@ -54,7 +56,9 @@ def build_service(settings: Settings, *, validate: bool = True) -> CdsService:
         ca_file=fhir.ca_file,
     )
     plans = load_all(site=settings.site, validate=validate)
-    return CdsService(plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages, pools=client.pool)
+    return CdsService(
+        plans, client, deadline_s=fhir.deadline_ms / 1000, pages=fhir.max_pages, pools=client.pool, memory=memory
+    )
 
 
 def build_gate(settings: Settings, services: Iterable[str], shared: ReplayGuard | None = None) -> Gate | None:
@@ -94,8 +98,10 @@ def application() -> Flask:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     path = os.environ.get(CONFIG)
     settings = load_settings(Path(path) if path else None)
-    service = build_service(settings, validate=False)
-    app = create_app(service, settings, gate=build_gate(settings, service.ids()))
+    store = open_store(settings.storage, settings.data)
+    store.housekeeping.start()
+    service = build_service(settings, validate=False, memory=store.memory)
+    app = create_app(service, settings, gate=build_gate(settings, service.ids(), store.guard))
     # The content lives as long as the process: keep the collector from walking it, and from running in every call.
     gc.collect()
     gc.freeze()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cds_hooks.cases import Case, differences, read_cases, request_of
+from cds_hooks.cases import Case, differences, read_cases, recalled, request_of
 from cds_hooks.errors import CdsHooksError, ContentError
 from cds_hooks.lint import lint_static
 from cds_hooks.loading import Loaded, load_plan
@@ -102,10 +102,11 @@ class _Services:
     def of(self, case: Case) -> CdsService:
         """The service that a case speaks to."""
         parameters = case.body.get("parameters", {})
-        key = repr(parameters)
+        key = repr((parameters, case.body.get("overridden")))
         if key not in self._known:
             plan = with_parameters(self._loaded.plan, parameters)
-            self._known[key] = CdsService([replace(self._loaded, plan=plan)], clock=lambda: NOW)
+            memory = recalled(case, plan.id, NOW)
+            self._known[key] = CdsService([replace(self._loaded, plan=plan)], clock=lambda: NOW, memory=memory)
         return self._known[key]
 
     def fails(self, played: Played) -> bool:

@@ -30,6 +30,7 @@ LAYERS = {
     "reasoning": {"chart"},
     "answer": {"reasoning", "chart", "protocol"},
     "trust": {"protocol"},
+    "store": {"protocol"},
     "web": {"protocol", "chart", "reasoning", "answer", "service", "settings"},
 }
 #: library → the only places that may import it
@@ -45,6 +46,8 @@ LIBRARIES = {
     "prometheus_client": ("web",),
     "click": ("cli",),
     "jwt": ("trust.tokens",),
+    "sqlalchemy": ("store",),
+    "alembic": ("store",),
 }
 
 

@@ -48,6 +48,15 @@ def test_defaults(tmp_path: Path) -> None:
             "keys_deadline_ms": 2000,
         },
         "clients": (),
+        "storage": {
+            "url": None,
+            "key_file": None,
+            "key": None,
+            "password_file": None,
+            "password": None,
+            "keep_days": 730,
+            "comment_days": 90,
+        },
         "development": True,
         "data": tmp_path / "hfs-cds-hooks",
         "site": None,
@@ -274,3 +283,37 @@ def test_what_is_unsafe_does_not_start(tmp_path: Path, text: str) -> None:
     told = complaint(file)
     assert told.startswith(f"{file}: ")
     assert UNSAFE[text] in told
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[storage]\nkey = "0123456789abcdef0123456789abcdef"', "storage.key: is a secret: put it into a file"),
+        ('[storage]\npassword = "hunter2"', "storage.password: is a secret: put it into a file"),
+        ('[storage]\nurl = "postgresql://cds:hunter2@db.example.org/cds"', "storage.url: holds a password"),
+        ("[storage]\nkeep_days = 0", "storage.keep_days: must be greater than or equal to 1"),
+        ('[storage]\ncache = "x"', "storage.cache: there is no such setting"),
+    ],
+)
+def test_storage_that_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    told = complaint(written(tmp_path, text))
+    assert words in told
+    assert "hunter2" not in told
+
+
+def test_secrets_of_the_environment_and_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("from the file\n")
+    text = f'[storage]\nurl = "postgresql://cds@db.example.org/cds"\npassword_file = "{tmp_path}/password"'
+    file = written(tmp_path, text)
+    assert load_settings(file).storage.secret_password == "from the file"
+    monkeypatch.setenv("CDS_HOOKS_STORAGE__PASSWORD", "from the environment")
+    monkeypatch.setenv("CDS_HOOKS_STORAGE__KEY", "k" * 40)
+    settings = load_settings(file)
+    assert settings.storage.secret_password == "from the environment"
+    assert settings.storage.secret_key == "k" * 40
+    assert "kkkk" not in repr(settings)
+    assert "from the" not in repr(settings)
+    (tmp_path / "password").unlink()
+    monkeypatch.delenv("CDS_HOOKS_STORAGE__PASSWORD")
+    with pytest.raises(ContentError, match="cannot be read"):
+        _ = load_settings(file).storage.secret_password

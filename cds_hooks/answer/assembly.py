@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -14,7 +14,7 @@ from cds_hooks.chart.reading import name_of
 from cds_hooks.protocol.response import Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
 from cds_hooks.reasoning.functions import raw
-from cds_hooks.reasoning.plan import LEVELS, Plan, Rule
+from cds_hooks.reasoning.plan import CRITICAL, LEVELS, Plan, Rule
 
 
 @dataclass(slots=True)
@@ -23,10 +23,19 @@ class Decision:
 
     spoken: list[Rule] = field(default_factory=list)
     silenced: dict[str, str] = field(default_factory=dict)  # rule id → reason in plain words
+    snoozed: list[Rule] = field(default_factory=list)  # the silenced that would speak, had nobody overridden them
 
 
-def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
-    """Apply the plan's rules about rules. The plan's order is the order of cards."""
+#: Which of these rules rest after an override: rule id → reason in plain words.
+Resting = Callable[[Sequence[Rule]], Mapping[str, str]]
+
+
+def decide(plan: Plan, findings: Sequence[Finding], hook: str, resting: Resting | None = None) -> Decision:
+    """Apply the plan's rules about rules. The plan's order is the order of cards.
+
+    A rule that rests says nothing, but still silences what it would silence if it spoke: the stronger message was
+    given and turned down, which is no reason to come with the weaker one. Only a critical rule speaks all the same.
+    """
     decision = Decision()
     heard = [finding.rule for finding in findings if finding.verdict]
     if not heard:
@@ -36,13 +45,17 @@ def decide(plan: Plan, findings: Sequence[Finding], hook: str) -> Decision:
         if reason:
             decision.silenced[rule.id] = reason
     heard = [rule for rule in heard if rule.id not in decision.silenced]
-    known: dict[str, str | None] = {}
+    asleep = resting(heard) if resting is not None and heard else {}
+    quarrel = _Quarrel(heard, asleep)
     for rule in heard:
-        by = _silencer(rule, heard, known)
-        if by is None:
-            decision.spoken.append(rule)
-        else:
+        by = quarrel.silencer(rule)
+        if by is not None:
             decision.silenced[rule.id] = by
+        elif rule.id in asleep:
+            decision.silenced[rule.id] = asleep[rule.id]
+            decision.snoozed.append(rule)
+        else:
+            decision.spoken.append(rule)
     for rule in _quietest(decision.spoken, len(decision.spoken) - plan.card_limit):
         decision.silenced[rule.id] = f"beyond the limit of {plan.card_limit} cards"
     decision.spoken = [rule for rule in decision.spoken if rule.id not in decision.silenced]
@@ -66,29 +79,40 @@ def _unwanted(plan: Plan, rule: Rule, hook: str) -> str | None:
     return None
 
 
-def _silencer(rule: Rule, heard: Sequence[Rule], known: dict[str, str | None]) -> str | None:
-    """Why the rule stays silent: another one suppresses it, or comes first where only one may speak.
+class _Quarrel:
+    """Who silences whom among the rules that were heard."""
 
-    Only a rule that speaks itself can silence another. In a circle the rule asked first speaks.
-    """
-    if rule.id in known:
-        return known[rule.id]
-    known[rule.id] = None
-    known[rule.id] = next(
-        (reason for other in heard if other is not rule
-         and (reason := _conflict(rule, other, heard)) and _silencer(other, heard, known) is None),
-        None,
-    )  # fmt: skip
-    return known[rule.id]
+    def __init__(self, heard: Sequence[Rule], asleep: Mapping[str, str]) -> None:
+        self._heard: Final = heard
+        self._asleep: Final = asleep
+        self._place: Final = {rule.id: place for place, rule in enumerate(heard)}
+        self._known: Final[dict[str, str | None]] = {}
 
+    def silencer(self, rule: Rule) -> str | None:
+        """Why the rule stays silent: another one suppresses it, or comes first where only one may speak.
 
-def _conflict(rule: Rule, other: Rule, heard: Sequence[Rule]) -> str | None:
-    own = {rule.id, *(group.id for group in rule.groups)}
-    if other.suppresses & own:
-        return f"suppressed by {other.id}"
-    if heard.index(other) < heard.index(rule) and any(group.at_most_one and group.id in own for group in other.groups):
-        return f"{other.id} speaks for the same group"
-    return None
+        Only a rule that is not silenced itself can silence another. In a circle the rule asked first speaks.
+        """
+        if rule.id not in self._known:
+            self._known[rule.id] = None
+            self._known[rule.id] = next(
+                (reason for other in self._heard if other is not rule
+                 and (reason := self._conflict(rule, other)) and self.silencer(other) is None),
+                None,
+            )  # fmt: skip
+        return self._known[rule.id]
+
+    def _conflict(self, rule: Rule, other: Rule) -> str | None:
+        if other.id in self._asleep and rule.indicator == CRITICAL:
+            return None
+        own = {rule.id, *(group.id for group in rule.groups)}
+        silent = ", which is snoozed" if other.id in self._asleep else ""
+        if other.suppresses & own:
+            return f"suppressed by {other.id}{silent}"
+        earlier = self._place[other.id] < self._place[rule.id]
+        if earlier and any(group.at_most_one and group.id in own for group in other.groups):
+            return f"{other.id} speaks for the same group" if not silent else f"{other.id}{silent}, has the same group"
+        return None
 
 
 class Facts:

@@ -73,6 +73,15 @@ def is_duration(value: Any) -> bool:
     return True
 
 
+def cutoff(duration: dict[str, Any], now: datetime) -> datetime:
+    """The first moment of the last `duration` before `now`; see `within`."""
+    unit = duration.get("code") or duration["unit"]
+    first = shifted(now, -duration["value"], unit)
+    if _UNITS[unit] in ("hour", "minute"):
+        return first
+    return first.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:
     """Whether a date lies in the last `duration` before `now`; None if a partial date leaves it open.
 
@@ -82,14 +91,11 @@ def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:
     found = span_of(value, now.tzinfo or UTC)
     if found is None:
         return None
-    unit = duration.get("code") or duration["unit"]
-    cutoff = shifted(now, -duration["value"], unit)
-    if _UNITS[unit] not in ("hour", "minute"):
-        cutoff = cutoff.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = cutoff(duration, now)
     low, high = found
-    if low > now + timedelta(days=1) or high < cutoff:
+    if low > now + timedelta(days=1) or high < first:
         return False
-    return True if low >= cutoff else None
+    return True if low >= first else None
 
 
 def after(value: Any, other: Any, zone: tzinfo = UTC) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cds_hooks.chart.chart import Retrieval, Selection
@@ -79,6 +79,8 @@ class _Compilation:
             constants=self.constants, rules=rules,
             override_reasons=tuple(extension_values(source, "override-reason")),
             card_limit=self._card_limit(len(rules)),
+            snooze=self._named("snooze", "a duration", is_duration),
+            override_target=self._named("override-target", "a whole number from 1 to 100", _is_percentage),
             quiet=dict(self._quiet()), inputs_of=self.inputs_of, label=source.get("title", source["id"]),
             rules_by_hook={hook: tuple(rule for rule in rules if hook in rule.hooks)
                            for hook in {hook for rule in rules for hook in rule.hooks}},
@@ -336,11 +338,26 @@ class _Compilation:
                     raise ContentError("plan.yaml", "quiet.below", f"one of {', '.join(INDICATORS)} is needed")
                 yield parts["hook"], INDICATORS[parts["below"]]
 
+    def _named(self, name: str, kind: str, fits: Callable[[Any], bool]) -> str | None:
+        """The parameter that an extension of the plan names, None without the extension."""
+        found = list(extension_values(self.package.plan, name))
+        if len(found) > 1:
+            raise ContentError("plan.yaml", name, "once at most")
+        if not found:
+            return None
+        if not fits(self.parameters.get(found[0])):
+            raise ContentError("plan.yaml", name, f"must name a parameter that is {kind}")
+        return str(found[0])
+
     def _card_limit(self, without: int) -> int:
         found = list(extension_values(self.package.plan, "card-limit"))
         if len(found) > 1 or not all(isinstance(limit, int) and limit >= 1 for limit in found):
             raise ContentError("plan.yaml", "card-limit", "one whole number from 1")
         return found[0] if found else without
+
+
+def _is_percentage(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100
 
 
 def _names_of(suggestion: Suggestion) -> Iterator[str]:

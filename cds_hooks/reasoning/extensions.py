@@ -18,6 +18,8 @@ VARIABLE: Final = "http://hl7.org/fhir/StructureDefinition/variable"
 _KNOWN: Final[Mapping[str, tuple[tuple[str, ...], str | Mapping[str, str]]]] = {
     "parameter": (("PlanDefinition",), {"name": "valueString", "value": "value", "description": "valueString"}),
     "card-limit": (("PlanDefinition",), "valueInteger"),
+    "snooze": (("PlanDefinition",), "valueString"),
+    "override-target": (("PlanDefinition",), "valueString"),
     "quiet": (("PlanDefinition",), {"hook": "valueString", "below": "valueCode"}),
     "override-reason": (("PlanDefinition",), "valueCoding"),
     "suppresses": (("PlanDefinition.action",), "valueString"),

@@ -17,6 +17,8 @@ from cds_hooks.reasoning.terminology import Terminology
 
 INDICATORS: Final = {"routine": "info", "urgent": "warning", "asap": "warning", "stat": "critical"}
 LEVELS: Final = ("info", "warning", "critical")
+#: Danger to life: said each time, whatever was overridden before.
+CRITICAL: Final = LEVELS[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class Plan:
     off: frozenset[str] = frozenset()  # rules that a site has switched off
     site: str | None = None  # name and content hash of the site's layer
     rules_by_hook: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    snooze: str | None = None  # parameter: how long an overridden rule stays silent; None: it does not
+    override_target: str | None = None  # parameter: percentage of overrides that a card should stay below
 
     @property
     def hooks(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
-from cds_hooks.cases import Case, Result, read_cases, request_of, run_case
+from cds_hooks.cases import Case, Result, read_cases, recalled, request_of, run_case
 from cds_hooks.chart.reading import as_list, name_of
 from cds_hooks.loading import Loaded, with_codes_only
 from cds_hooks.protocol.request import parse_request
@@ -83,7 +83,8 @@ def _cards(
     loaded: Loaded, case: Case, result: Result, request: dict[str, Any], now: datetime
 ) -> dict[str, Mapping[str, Any]]:
     plan = with_parameters(loaded.plan, case.body.get("parameters", {}))
-    service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now)
+    service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now,
+                         memory=recalled(case, plan.id, now))  # fmt: skip
     identity = f"{plan.id}-{request['hook']}"
     hook = service.hook_of(identity)
     if hook is None:

@@ -60,6 +60,7 @@ class Metrics:
         odd = counter("problems", "Oddities tolerated in requests, by field", "kind")
         told = counter("feedback", "Feedback items, by service and outcome", "service", "outcome")
         lost = counter("swallowed", "Problems met inside and not passed on, by kind", "service", "kind")
+        slept = counter("snoozed", "Cards that a user overrode before, so not sent", "service", "topic")
         undecided = counter("undecided", "Rules that could not be decided, by service and topic", "service", "topic")
         came = counter("prefetch", "How each key of the prefetch came", "service", "key", "how")
         fetch = histogram("fetch_seconds", "Time of a query to a FHIR server, by key", "key")
@@ -80,6 +81,7 @@ class Metrics:
         self._time = cache(time.labels)
         self._odd = cache(odd.labels)
         self._told = cache(lambda service, outcome: told.labels(service, outcome))
+        self._slept = cache(lambda service, topic: slept.labels(service, topic))
         self._undecided = cache(lambda service, topic: undecided.labels(service, topic))
         self._came = cache(lambda service, key, how: came.labels(service, key, how))
         self._fetch = cache(fetch.labels)
@@ -98,6 +100,8 @@ class Metrics:
         """Count what most calls have none of."""
         for topic in outcome.topics:
             self._cards(service, topic).inc()
+        for topic in outcome.snoozed:
+            self._slept(service, topic).inc()
         for topic in outcome.undecided:
             self._undecided(service, topic).inc()
         for kind, count in outcome.troubles.items():

@@ -40,6 +40,10 @@ class Outcome(Protocol):
         """The topic codes of the rules that could not be decided."""
 
     @property
+    def snoozed(self) -> tuple[str, ...]:
+        """The topic code of each card that was not sent because a user had overridden it."""
+
+    @property
     def troubles(self) -> Mapping[str, int]:
         """Kind of problem that was swallowed -> how often; the kinds are words of ours, so they may become labels."""
 

@@ -18,6 +18,7 @@ class Answer:
     payload: dict[str, Any] = field(default_factory=lambda: {"cards": []})
     log: dict[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
+    snoozed: tuple[str, ...] = ()
     troubles: dict[str, int] = field(default_factory=dict)
     inputs: tuple[tuple[str, str], ...] = ()
     fetches: tuple[Fetch, ...] = ()

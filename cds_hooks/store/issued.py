@@ -1,0 +1,86 @@
+"""Issued cards on their way to the database: a bounded queue, and a thread that empties it.
+
+A call only appends to a list; the database is written to ten times a second at most. While the database is down the
+queue holds what fits; what does not fit is dropped and told to whoever brought it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from cds_hooks.errors import StorageError
+
+Row = Mapping[str, Any]
+
+#: Rows that may wait; at some 500 bytes each they are small beside the content of a worker.
+BOUND: Final = 10_000
+#: Seconds from a card to the database, at most, while the database keeps up.
+FLUSH_S: Final = 0.1
+_BATCH: Final = 1000
+_RETRY_S: Final = 0.5
+_LOOK_S: Final = 0.5  # how often an idle thread looks whether the process ends
+
+
+class Outbox:
+    """Rows for one table. `write` stores a batch, the same twice without harm, and may raise StorageError."""
+
+    def __init__(self, write: Callable[[Sequence[Row]], None], *, bound: int = BOUND, flush_s: float = FLUSH_S) -> None:
+        self._write: Final = write
+        self._bound: Final = bound
+        self._flush_s: Final = flush_s
+        self._lock: Final = threading.Lock()
+        self._waiting: list[Row] = []
+        self._filled: Final = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, rows: Sequence[Row]) -> int:
+        """Take rows; return how many had to be dropped. Never waits for the database."""
+        with self._lock:
+            room = max(0, self._bound - len(self._waiting)) if not self._closed else 0
+            self._waiting += rows[:room]
+            if self._thread is None and room:
+                self._start()
+        self._filled.set()
+        return max(0, len(rows) - room)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what waits, and end the thread."""
+        self._closed = True
+        self._filled.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _start(self) -> None:
+        # Not a daemon: when the process ends, Python waits for the thread, which then writes what is left. Servers end
+        # their workers in ways of their own, and not all of them run `atexit`.
+        self._thread = threading.Thread(target=self._work, name="issued-cards", daemon=False)
+        self._thread.start()
+
+    def _ending(self) -> bool:
+        return self._closed or not threading.main_thread().is_alive()
+
+    def _work(self) -> None:
+        while not self._ending():
+            if self._filled.wait(_LOOK_S):
+                if not self._ending():
+                    time.sleep(self._flush_s / 2)  # others may have something for the same transaction
+                self._filled.clear()
+                if not self._flush() and not self._ending():
+                    time.sleep(_RETRY_S)
+                    self._filled.set()
+        self._flush()
+
+    def _flush(self) -> bool:
+        """Write batch by batch; False if the database does not take them."""
+        while batch := self._waiting[:_BATCH]:
+            try:
+                self._write(batch)
+            except StorageError:
+                return False
+            with self._lock:
+                del self._waiting[: len(batch)]
+        return True
