@@ -153,9 +153,9 @@ FIXED = """
 """
 #: Everyday words that also stand in titles and displays but in neither of the two neutral texts below.
 EVERYDAY = """
-    asks attack behind being came circle classic failure findings forms head late lately observations orders outcome
-    reported safe seen setting shown speaks standard stay stem tolerated transient tried unsafe wanted weeks
-    worse
+    asks attack behind being came circle classic failure findings forms head late lately leave observations orders
+    outcome pulse reported safe seen setting shown speaks standard stay stem tolerated transient tried unsafe wanted
+    weeks worse
 """
 
 
