@@ -1,4 +1,4 @@
-"""The commands: serve, lint, test, explain, evidence, export, review."""
+"""The commands: serve, lint, test, explain, call, evidence, export, review."""
 
 from __future__ import annotations
 
@@ -134,6 +134,8 @@ def explain(
     request: Any, plan: str | None, as_json: bool, rules: Sequence[str], config: Path | None, site: Path | None
 ) -> None:
     """Say for each rule why it speaks, or why not, for a hook request in a JSON file (- for standard input)."""
+    from cds_hooks.calling import service_for
+    from cds_hooks.protocol.hooks import HOOKS
     from cds_hooks.protocol.request import parse_request
     from cds_hooks.reasoning.trace import as_text
     from cds_hooks.settings import load_settings
@@ -143,17 +145,48 @@ def explain(
         body = json.load(request)
         settings = load_settings(config)
         service = build_service(settings.model_copy(update={"site": site}) if site else settings)
-        offered = [entry["id"] for entry in service.discovery()["services"] if entry["hook"] == body.get("hook")]
-        wanted = [name for name in offered if plan is None or name == f"{plan}-{body.get('hook')}"]
-        hook = service.hook_of(wanted[0]) if wanted else None
-        if hook is None:
-            raise CdsHooksError("no plan serves the hook of this request")
-        shown = service.explain(wanted[0], parse_request(body, hook))
+        name = service_for(service, str(body.get("hook")), plan)
+        shown = service.explain(name, parse_request(body, HOOKS[body["hook"]]))
     except (CdsHooksError, ValueError, AttributeError) as error:
         _fail(error)
     if rules:
         shown["rules"] = [rule for rule in shown["rules"] if rule["id"] in rules]
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else as_text(shown))
+
+
+@main.command()
+@click.option("--fhir-server", "base", required=True, help="Base URL of an R4 server: https, or http on this machine.")
+@click.option("--patient", required=True, help="The id of the patient there.")
+@click.option("--hook", help="Default: patient-view; with an order, order-select.")
+@click.option("--order", "orders", multiple=True, help="SYSTEM|CODE or words; may be repeated, all are selected.")
+@click.option("--encounter", help="The id of the encounter.")
+@click.option("--user", default="Practitioner/example", show_default=True, help="Type/id of who is asking.")
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds a token.")
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 120), help="Time for fetching.")
+@click.option("--plan", help="The plan to ask (default: the first that serves the hook).")
+@click.option("--explain", "explained", is_flag=True, help="Show the whole trace instead of the cards.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_SITE
+def call(
+    base: str, patient: str, hook: str | None, orders: Sequence[str], encounter: str | None, user: str,
+    token_file: Path | None, seconds: float, plan: str | None, explained: bool, as_json: bool, site: Path | None,
+) -> None:  # fmt: skip
+    """Act as an EHR: call a hook for a patient of any FHIR server and show the cards. Nothing leaves but the reads."""
+    from cds_hooks.calling import as_text as cards_text
+    from cds_hooks.calling import asked, hook_call
+    from cds_hooks.reasoning.trace import as_text
+
+    try:
+        token = token_file.read_text("utf-8").strip() if token_file else None
+        body = hook_call(hook or ("order-select" if orders else "patient-view"), base, patient, user=user,
+                         encounter=encounter, token=token, orders=orders)  # fmt: skip
+        shown = asked(body, seconds=seconds, plan=plan, site=site, explained=explained)
+    except (CdsHooksError, OSError) as error:
+        _fail(error)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        click.echo(as_text(shown) if explained else "\n".join(cards_text(shown["cards"])))
 
 
 @main.command()
