@@ -135,6 +135,7 @@ def explain(
 ) -> None:
     """Say for each rule why it speaks, or why not, for a hook request in a JSON file (- for standard input)."""
     from cds_hooks.calling import service_for
+    from cds_hooks.protocol.caller import Caller
     from cds_hooks.protocol.hooks import HOOKS
     from cds_hooks.protocol.request import parse_request
     from cds_hooks.reasoning.trace import as_text
@@ -146,7 +147,8 @@ def explain(
         settings = load_settings(config)
         service = build_service(settings.model_copy(update={"site": site}) if site else settings)
         name = service_for(service, str(body.get("hook")), plan)
-        shown = service.explain(name, parse_request(body, HOOKS[body["hook"]]))
+        operator = Caller(fhir_servers=settings.fhir_servers)  # who may read the settings may ask for every client
+        shown = service.explain(name, parse_request(body, HOOKS[body["hook"]]), operator)
     except (CdsHooksError, ValueError, AttributeError) as error:
         _fail(error)
     if rules:

@@ -170,6 +170,11 @@ class Settings(BaseSettings):
     site: Path | None = None
     log: Literal["json", "off"] = "json"
 
+    @property
+    def fhir_servers(self) -> tuple[str, ...] | None:
+        """The FHIR servers of all clients together; None without clients."""
+        return tuple(base for client in self.clients for base in client.fhir_servers) if self.clients else None
+
     @model_validator(mode="before")
     @classmethod
     def _safe_defaults(cls, given: Any) -> Any:

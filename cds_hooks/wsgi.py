@@ -41,7 +41,7 @@ _KEYS_BYTES: Final = 256_000
 def build_service(settings: Settings, *, validate: bool = True, memory: Memory | None = None) -> CdsService:
     """The service with all plans and a FHIR client, as the settings say. Without a memory it forgets all."""
     fhir = settings.fhir
-    listed = AllowList([*fhir.allowed, *(base for client in settings.clients for base in client.fhir_servers)])
+    listed = AllowList([*fhir.allowed, *(settings.fhir_servers or ())])
     peers = Peers(
         connections=fhir.connections, failures=fhir.breaker_failures, rest_s=fhir.breaker_rest_ms / 1000,
         name=listed.name,

@@ -95,6 +95,8 @@ class Door:
         """
         if self._gate is None:
             return ANONYMOUS
+        if self._service.hook_of(service_id) is not None:
+            now.service = service_id  # for log and counters, whatever becomes of it
         caller = self._admit(self._gate, now, *_paths(service_id), *paths)
         if not caller.may_call(service_id):
             raise Unauthorized("service", caller.name, status=403)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from an_ehr import CPT, SNOMED, bundle, concept, loaded, order, patient, request, spasm
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 from made_up_clients import ISSUER, jwk, jwks, signed
 from made_up_servers import Handler, Server, serving
@@ -27,6 +28,7 @@ from markdown_it import MarkdownIt
 from cds_hooks.chart.client import FhirClient
 from cds_hooks.chart.origin import AllowList
 from cds_hooks.chart.resolving import Resolver
+from cds_hooks.cli import main
 from cds_hooks.service import CdsService
 from cds_hooks.settings import Settings
 from cds_hooks.web.app import create_app
@@ -190,6 +192,21 @@ def test_the_token_of_a_call_goes_to_its_own_server_only(world: World) -> None:
     assert world.fetching(f"{world.fhir.origin}/fhir").status_code == 200
     assert {headers["Authorization"] for _, headers in world.fhir.seen} == {f"Bearer {SECRET}"}
     assert SECRET not in world.log.getvalue().decode()
+
+
+def test_an_operator_may_explain_with_the_servers_of_all_clients(tmp_path: Path) -> None:
+    body = request("patient-view", "seed")
+    del body["prefetch"]
+    with serving(chart) as fhir:
+        client = f'name = "a"\nissuer = "b"\njwks_file = "x"\nfhir_servers = ["{fhir.origin}/fhir"]'
+        (tmp_path / "settings.toml").write_text(f'public_url = "{PUBLIC}"\n[[clients]]\n{client}')
+        for server, good in ((fhir.origin, True), ("https://evil.example.org", False)):
+            (tmp_path / "request.json").write_text(json.dumps(body | {"fhirServer": f"{server}/fhir"}))
+            command = ["explain", str(tmp_path / "request.json"), "--config", str(tmp_path / "settings.toml")]
+            result = CliRunner().invoke(main, command)
+            assert (result.exit_code == 0) is good, result.output
+            assert good or UNLISTED in result.output
+        assert fhir.seen
 
 
 # --- Headers --------------------------------------------------------------------------------------------------------

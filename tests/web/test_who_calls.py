@@ -154,6 +154,7 @@ def test_log_and_counters_say_what_the_caller_does_not_hear(guarded: FlaskClient
     guarded.post(PATH, json=call_body(), headers={"Authorization": "Bearer secret-token"})
     line = lines()[-1]
     assert (line["status"], line["auth"], line["client"]) == (401, "signature", "hospital-a")
+    assert line["service"] == SERVICE
     guarded.post(PATH, json=call_body())
     assert lines()[-1]["auth"] == "no-token"
     guarded.post(PATH, json=call_body(), headers=GOOD)
