@@ -73,11 +73,14 @@ def asked(
 
     Raises CdsHooksError if no plan serves the hook, if the FHIR server may not be called, and what a call raises.
     """
+    settings = load_settings(None)
     try:
-        fhir = Fhir(allowed=(body["fhirServer"],), deadline_ms=round(seconds * 1000))
+        # Who names a server at the command line means it, wherever its name leads.
+        fhir = Fhir(allowed=(body["fhirServer"],), deadline_ms=round(seconds * 1000), ca_file=settings.fhir.ca_file,
+                    private_networks=("0.0.0.0/0", "::/0"))  # fmt: skip
     except ValidationError as invalid:
         raise CdsHooksError(f"--fhir-server: {invalid.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    service = build_service(load_settings(None).model_copy(update={"fhir": fhir, **({"site": site} if site else {})}))
+    service = build_service(settings.model_copy(update={"fhir": fhir, **({"site": site} if site else {})}))
     name = service_for(service, body["hook"], plan)
     request = parse_request(body, HOOKS[body["hook"]])
     return service.explain(name, request) if explained else service.call(name, request).payload

@@ -61,6 +61,11 @@ def test_networks_that_were_let_in() -> None:
         Resolver(("10.0.0.1/8",))
 
 
+@pytest.mark.parametrize("address", [*PUBLIC, *NOT_PUBLIC])
+def test_all_networks_may_be_let_in(address: str) -> None:
+    assert len(Resolver(("0.0.0.0/0", "::/0"), leading_to(address)).addresses(NAME, 443)) == 1
+
+
 @pytest.mark.parametrize("host", ["10.0.0.1", "127.0.0.1", "[::1]", "::1", "169.254.169.254"])
 def test_an_address_on_the_list_is_meant(host: str) -> None:
     assert Resolver((), leading_to()).addresses(host, 443) == [host.strip("[]")]
