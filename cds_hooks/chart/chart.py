@@ -41,6 +41,10 @@ class _Table:
     by_prefix: list[tuple[str, str, int]] = field(default_factory=list)
     by_words: list[tuple[Callable[[Any], str | None], int]] = field(default_factory=list)
     memo: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    #: What is known to be of no interest: codings as (system, code, display), and texts by their hash, for a text may
+    #: say more than a code does and is not kept.
+    dull_codings: set[tuple[Any, Any, Any]] = field(default_factory=set)
+    dull_texts: set[int] = field(default_factory=lambda: {hash(None)})
 
     def add(self, number: int, selection: Selection) -> None:
         for key in selection.keys:
@@ -64,7 +68,36 @@ class _Table:
                     found += hit
             if self.by_words:
                 found += tuple(number for reads, number in self.by_words if number not in found and reads(concept))
+        if not found:
+            self._note_dull(values)
         return found if len(found) < 2 else dict.fromkeys(found)
+
+    def is_dull(self, resource: dict[str, Any]) -> bool:
+        """Whether all codes and words of the resource are of no interest: the overwhelming case, so in few steps."""
+        try:
+            concept = resource[self.path]
+            dull = self.dull_codings
+            for coding in concept["coding"]:
+                if (coding["system"], coding["code"], coding.get("display")) not in dull:
+                    return False
+            return not self.by_words or hash(concept.get("text")) in self.dull_texts
+        except (KeyError, TypeError, AttributeError):  # a shape that needs a closer look
+            return False
+
+    def _note_dull(self, values: list[Any]) -> None:
+        if len(self.dull_codings) >= _MEMO or len(self.dull_texts) >= _MEMO:
+            self.dull_codings.clear()
+            self.dull_texts = {hash(None)}
+        for concept in values:
+            if not isinstance(concept, dict):
+                continue
+            if isinstance(text := concept.get("text"), str):
+                self.dull_texts.add(hash(text))
+            for coding in as_list(concept.get("coding")):
+                if isinstance(coding, dict) and "text" not in coding:
+                    known = coding.get("system"), coding.get("code"), coding.get("display")
+                    if all(part is None or isinstance(part, str) for part in known):
+                        self.dull_codings.add(known)
 
     def _hit(self, pair: Key, key_of: Callable[[str | None, str], Key]) -> tuple[int, ...]:
         """Look a code up once; charts repeat the same codes, and most are of no interest."""
@@ -75,17 +108,6 @@ class _Table:
             self.memo.clear()
         self.memo[pair] = hit = tuple(dict.fromkeys(found))
         return hit
-
-
-def _all_dull(resource: dict[str, Any], path: str, remembered: dict[Key, tuple[int, ...]]) -> bool:
-    """Whether all codes of the resource are remembered as of no interest: the overwhelming case, so in few steps."""
-    try:
-        for coding in resource[path]["coding"]:
-            if remembered[coding["system"], coding["code"]]:
-                return False
-    except (KeyError, TypeError):  # a shape that needs a closer look, or a code seen for the first time
-        return False
-    return True
 
 
 class Retrieval:
@@ -123,9 +145,8 @@ class Retrieval:
         for number in self._numbers.get(kind, ()):
             found[number] = resources
         for table in self._tables.get(kind, ()):
-            remembered, path = table.memo, table.path
             for resource in resources:
-                if not table.by_words and _all_dull(resource, path, remembered):
+                if table.is_dull(resource):
                     continue
                 for number in table.matches(resource, self.key_of):
                     found[number].append(resource)

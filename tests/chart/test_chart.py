@@ -1,5 +1,6 @@
 """The chart: native selection by code, other people's data dropped and counted, references resolved or left open."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from cds_hooks.chart.chart import Chart, Input, Retrieval, Selection
 from cds_hooks.chart.gather import Source
+from cds_hooks.chart.reading import texts
 from cds_hooks.chart.search import Query
 
 MINE = {"reference": "Patient/p1"}
@@ -231,3 +233,32 @@ def test_without_a_server_a_reference_is_open_and_counted() -> None:
 def test_another_patients_resource_is_not_reached_by_reference() -> None:
     mine = chart(condition("theirs", subject={"reference": "Patient/p2"}))
     assert mine.resolve({"reference": "Condition/theirs"}) == (None, False)
+
+
+# --- What is remembered as of no interest ----------------------------------------------------------------------------
+
+
+def test_words_beside_a_code_that_was_of_no_interest_before() -> None:
+    """The same codes come with other words: each is looked at."""
+    reads = re.compile("glow").search
+
+    def read(concept: Any) -> str | None:
+        return next((word for word in texts(concept) if reads(word)), None)
+
+    selection = Selection("glowing", "Condition", "code", frozenset(), (), read)
+    retrieval = Retrieval([Query("conditions", "Condition")], [selection], lambda system, code: (system, code))
+
+    def entry(display: str | None, text: str | None) -> dict[str, Any]:
+        coding = {"system": "s", "code": "c", "display": display}
+        return {"resourceType": "Condition", "code": {"coding": [coding], "text": text}}
+
+    dull = [entry("a", "b"), entry("a", None), entry(None, "b"), entry("a", "b")]
+    for _ in range(2):
+        assert retrieval.select("Condition", dull)["glowing"] == []
+    for telling in (entry("glows", "b"), entry("a", "glows"), entry(None, "it glows")):
+        for _ in range(2):
+            assert retrieval.select("Condition", [*dull, telling])["glowing"] == [telling]
+    odd = [{"code": [{"coding": {"code": "c", "system": "s"}, "text": "glow"}]}, {"code": {"text": "glow"}},
+           {"code": {"coding": [{"display": ["x"], "code": {}, "system": 1}], "text": "glow"}}]  # fmt: skip
+    for _ in range(2):
+        assert retrieval.select("Condition", odd)["glowing"] == odd
