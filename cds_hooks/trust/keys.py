@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from threading import BoundedSemaphore, Event, Lock, Thread
 from typing import Final, Generic, TypeVar
 
@@ -48,7 +49,8 @@ class KeyRing(Generic[Name, Key]):
     ) -> None:
         """Set where keys come from: `read` gives all of them, or None if they cannot be had; it should end in time.
 
-        Keys are read again after `fresh_s`, count for `stale_s` if that fails, and a call waits `wait_s` for them.
+        Keys are read again after `fresh_s`, count for `stale_s` if that fails, and each reading is waited for until
+        `wait_s` after it began, however much longer it takes.
         """
         self._read: Final = read
         self._fresh_s: Final = fresh_s
@@ -58,7 +60,7 @@ class KeyRing(Generic[Name, Key]):
         self._lock: Final = Lock()
         self._seats: Final = BoundedSemaphore(_WAITING)
         self._known: tuple[float, Mapping[Name, Key]] | None = None
-        self._tried: float | None = None
+        self._tried = -inf
         self._reading: Event | None = None
 
     def find(self, name: Name) -> Found[Key]:
@@ -84,14 +86,14 @@ class KeyRing(Generic[Name, Key]):
         """Have the keys read unless that was tried just now, and wait for it if not too many are waiting."""
         with self._lock:
             if self._reading is None:
-                if self._tried is not None and now - self._tried < every:
+                if now - self._tried < every:
                     return
                 self._tried = now
                 self._begin()
-            reading = self._reading
-        if reading is not None and self._seats.acquire(blocking=False):
+            reading, left = self._reading, self._tried + self._wait_s - now
+        if reading is not None and left > 0 and self._seats.acquire(blocking=False):
             try:
-                reading.wait(self._wait_s)
+                reading.wait(left)
             finally:
                 self._seats.release()
 

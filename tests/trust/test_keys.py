@@ -169,6 +169,25 @@ def test_a_slow_server_does_not_keep_known_keys_from_serving(clock: Clock) -> No
     source.gate.set()
 
 
+def test_a_reading_that_hangs_is_waited_for_once(clock: Clock) -> None:
+    """Resolving a name, for one, has no deadline."""
+    source = Source()
+    keys = ring(source, clock, wait_s=0.3)
+    keys.find("k1")
+    source.gate = threading.Event()
+    clock.now = FRESH
+    began = time.perf_counter()
+    assert keys.find("k1") == Found("one", stale=True)
+    assert time.perf_counter() - began > 0.2
+    for clock.now in (FRESH + 0.4, FRESH + 20, FRESH + 200):
+        began = time.perf_counter()
+        assert keys.find("k1") == Found("one", stale=True)
+        assert keys.find("k2") == Found(None, stale=True)
+        assert time.perf_counter() - began < 0.1
+    assert source.asked == 2
+    source.gate.set()
+
+
 def test_no_thread_to_be_had(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source()
     keys = ring(source, clock)
