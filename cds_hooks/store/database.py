@@ -28,7 +28,7 @@ Mode = Literal["read", "write", "keep"]
 T = TypeVar("T")
 
 #: Seconds that a writer waits for others: a call must not wait longer for what it can do without.
-_PATIENCE: Final[Mapping[Mode, float]] = {"read": 0.25, "write": 0.25, "keep": 1.0}
+_PATIENCE: Final[Mapping[Mode, float]] = {"read": 0.25, "write": 1.0, "keep": 1.0}
 #: Seconds for which a database that could not be reached is left alone, so that not every call waits for it.
 _REST: Final = 1.0
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.

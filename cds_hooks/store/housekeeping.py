@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, and_, delete, select, update
 
 from cds_hooks.errors import StorageError
 from cds_hooks.store.database import Database
 from cds_hooks.store.tables import CHORES, FEEDBACK, ISSUED, REPLAY
+from cds_hooks.store.tying import HAS_CARD, tie_late
 from cds_hooks.store.writing import insert_or_take
 
 #: Seconds between two rounds, in all processes together.
@@ -57,6 +58,7 @@ class Housekeeping:
         now = int(self._clock() * 1000)
         if not self._taken(now):
             return None
+        tie_late(self._database, now - ORPHAN_DAYS * _DAY_MS)
         return {name: self._all(statement) for name, statement in self._due(now)}
 
     def _rounds(self) -> None:
@@ -73,15 +75,13 @@ class Housekeeping:
 
     def _due(self, now: int) -> Iterator[tuple[str, Delete | Update]]:
         heard = FEEDBACK.c.received_at
-        tied = exists().where(and_(ISSUED.c.card == FEEDBACK.c.card, ISSUED.c.client == FEEDBACK.c.client,
-                                   ISSUED.c.tenant == FEEDBACK.c.tenant))  # fmt: skip
         yield "tokens", _batch(REPLAY, REPLAY.c.expires_at < now // 1000)
         spoken = and_(heard < now - self._comments, FEEDBACK.c.words.is_not(None))
         some = select(FEEDBACK.c.id).where(spoken).limit(BATCH).scalar_subquery()
         yield "words", update(FEEDBACK).where(FEEDBACK.c.id.in_(some)).values(words=None)
         yield "cards", _batch(ISSUED, ISSUED.c.issued_at < now - self._keep)
         yield "feedback", _batch(FEEDBACK, heard < now - self._keep)
-        yield "untied", _batch(FEEDBACK, and_(heard < now - ORPHAN_DAYS * _DAY_MS, ~tied))
+        yield "untied", _batch(FEEDBACK, and_(heard < now - ORPHAN_DAYS * _DAY_MS, ~HAS_CARD))
 
     def _all(self, statement: Delete | Update) -> int:
         total = 0

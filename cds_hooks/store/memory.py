@@ -7,10 +7,11 @@ import re
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from cds_hooks.errors import StorageError
 from cds_hooks.protocol.caller import Caller
@@ -20,18 +21,21 @@ from cds_hooks.store.issued import Outbox, Row
 from cds_hooks.store.port import IssuedCard, Override
 from cds_hooks.store.secret import Key
 from cds_hooks.store.tables import CHORES, FEEDBACK, ISSUED, millis, moment
+from cds_hooks.store.tying import tie, tie_late
 from cds_hooks.store.writing import insert_new, insert_or_take
 
 #: Seconds for which an answer to "can anything be stored?" is good: probes come from several sides.
 _PROBE_S: Final = 1.0
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+#: Feedback that waits for its card longer than this (milliseconds) is left to the housekeeping.
+_RECENT_MS: Final = 3_600_000
 _OVERRIDES: Final = (
     select(ISSUED.c.card, ISSUED.c.plan, ISSUED.c.rule, ISSUED.c.orders, FEEDBACK.c.outcome,
            FEEDBACK.c.said_at, FEEDBACK.c.id)
-    .join(FEEDBACK, and_(FEEDBACK.c.card == ISSUED.c.card, FEEDBACK.c.client == ISSUED.c.client,
-                         FEEDBACK.c.tenant == ISSUED.c.tenant))
-    .where(ISSUED.c.patient == bindparam("patient"), FEEDBACK.c.said_at >= bindparam("since"))
+    .select_from(FEEDBACK)
+    .join(ISSUED, ISSUED.c.card == FEEDBACK.c.card)
+    .where(FEEDBACK.c.patient == bindparam("patient"), FEEDBACK.c.said_at >= bindparam("since"))
     .order_by(FEEDBACK.c.said_at, FEEDBACK.c.received_at, FEEDBACK.c.id)
 )  # fmt: skip
 
@@ -88,8 +92,11 @@ class StoredMemory:
 
         def store(connection: Connection) -> None:
             connection.execute(self._insert_feedback, batch)
+            tie(connection, millis(at), rows.keys())
 
         self._database.run(store, "keep")
+        with suppress(StorageError):  # it is kept; the housekeeping ties what could not be tied now
+            tie_late(self._database, millis(at))
 
     def failing(self) -> str | None:
         """See Memory: writes a row, because a database may be readable and full."""
@@ -113,8 +120,11 @@ class StoredMemory:
     def _write_issued(self, rows: Sequence[Row]) -> None:
         def store(connection: Connection) -> None:
             connection.execute(self._insert_issued, list(rows))
+            tie(connection, since)
 
+        since = int(time.time() * 1000) - _RECENT_MS
         self._database.run(store, "write")
+        tie_late(self._database, since)
 
     def _probe(self) -> str | None:
         values = {"name": "probe", "holder": "", "until": int(time.time() * 1000)}

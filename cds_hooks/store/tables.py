@@ -30,12 +30,12 @@ ISSUED: Final = Table(
     Column("orders", String(32), nullable=False),
     Column("suggestions", Text, nullable=False),  # their ids, separated by spaces
     Column("issued_at", BigInteger, nullable=False),
-    Index("issued_patient", "patient"),
     Index("issued_issued_at", "issued_at"),
 )  # fmt: skip
 
 #: What a user did with a card. There may be several of one card; the latest counts. The card need not be in `issued`
-#: yet, or ever: the two are tied when they are read, by card, client and tenant.
+#: yet, or ever: the two belong together by card, client and tenant. `patient` is that of the card, put in as soon as
+#: both are there: what was overridden for a patient must be found without looking at every card the patient ever got.
 FEEDBACK: Final = Table(
     "feedback", METADATA,
     Column("id", String(32), primary_key=True),  # a keyed hash of all that was said, so the same twice is one row
@@ -49,7 +49,9 @@ FEEDBACK: Final = Table(
     Column("suggestions", Text, nullable=False),  # JSON: ids of the accepted ones
     Column("said_at", BigInteger, nullable=False),  # by the client's clock, but never after `received_at`
     Column("received_at", BigInteger, nullable=False),
+    Column("patient", String(32)),
     Index("feedback_card", "card"),
+    Index("feedback_patient", "patient", "received_at"),
     Index("feedback_received_at", "received_at"),
 )  # fmt: skip
 

@@ -8,17 +8,18 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from a_database import ELSEWHERE, NOW, OFFERED, accepted, days, issued, memory, overridden
-from sqlalchemy import func, select
+from a_database import ELSEWHERE, NOW, OFFERED, accepted, days, issued, memory, opened, overridden
+from sqlalchemy import Connection, func, select
 
 from cds_hooks.errors import StorageError
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.store.database import Database
 from cds_hooks.store.issued import Outbox, Row
-from cds_hooks.store.memory import StoredMemory
+from cds_hooks.store.memory import _OVERRIDES, StoredMemory
 from cds_hooks.store.port import IssuedCard
 from cds_hooks.store.tables import FEEDBACK, ISSUED
 
@@ -220,3 +221,19 @@ def test_rows_wait_while_the_database_is_down() -> None:
         time.sleep(0.01)
     assert written == [{"n": 1}, {"n": 2}]
     outbox.close()
+
+
+def test_the_cards_a_patient_ever_got_are_not_walked(tmp_path: Path) -> None:
+    """A chart is opened many times, and each time the same question is asked."""
+    found = opened(f"sqlite:///{tmp_path / 'cds.db'}")
+    told: list[str] = []
+
+    def ask(connection: Connection) -> None:
+        compiled = _OVERRIDES.compile(connection.engine)
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled.string}", ("p", 0))
+        told.extend(row[-1] for row in rows)
+
+    found.run(ask, "read")
+    assert any("feedback_patient" in step for step in told)
+    assert not any(step.startswith("SCAN issued") for step in told)
+    found.close()

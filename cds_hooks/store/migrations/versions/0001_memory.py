@@ -31,7 +31,6 @@ def upgrade() -> None:
         sa.Column("suggestions", sa.Text, nullable=False),
         sa.Column("issued_at", sa.BigInteger, nullable=False),
     )
-    op.create_index("issued_patient", "issued", ["patient"])
     op.create_index("issued_issued_at", "issued", ["issued_at"])
     op.create_table(
         "feedback",
@@ -46,8 +45,10 @@ def upgrade() -> None:
         sa.Column("suggestions", sa.Text, nullable=False),
         sa.Column("said_at", sa.BigInteger, nullable=False),
         sa.Column("received_at", sa.BigInteger, nullable=False),
+        sa.Column("patient", sa.String(32)),
     )
     op.create_index("feedback_card", "feedback", ["card"])
+    op.create_index("feedback_patient", "feedback", ["patient", "received_at"])
     op.create_index("feedback_received_at", "feedback", ["received_at"])
     op.create_table(
         "replay",
