@@ -10,13 +10,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint bench mutate clean
+.PHONY: help run test lint bench fuzz soak mutate clean
 
 help:
 	@echo 'make run     start the service on 127.0.0.1:$(PORT) (PORT=... to change)'
 	@echo 'make test    run the tests, then the cases of all plans'
 	@echo 'make lint    check style, types and content'
 	@echo 'make bench   measure the service against a bare Flask application (Linux, about 90 s)'
+	@echo 'make fuzz    send the server what no client should send (Linux, about 3 min)'
+	@echo 'make soak    keep half of its capacity on the server for ten minutes (Linux)'
 	@echo 'make mutate  check that the cases notice changes of the content (about 6 min)'
 	@echo 'make clean   remove .venv and all caches'
 
@@ -37,6 +39,12 @@ lint: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m bench
+
+fuzz: $(DEV)
+	$(BIN)/python -m bench.fuzz
+
+soak: $(DEV)
+	$(BIN)/python -m bench.endurance
 
 mutate: $(DEV)
 	$(BIN)/python -m mutation

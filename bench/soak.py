@@ -113,8 +113,8 @@ class Client(threading.Thread):
             self.socket = None
 
 
-def receive(connection: socket.socket, ends: float) -> tuple[int, bool]:
-    """Return the status of the answer, and whether the server closes the connection after it."""
+def receive(connection: socket.socket, ends: float, *, bodiless: bool = False) -> tuple[int, bool]:
+    """Return the status of the answer (to a HEAD if `bodiless`), and whether the server closes the connection."""
     received, expected = b"", None
     while expected is None or len(received) < expected:
         connection.settimeout(max(0.001, ends - time.monotonic()))
@@ -125,7 +125,7 @@ def receive(connection: socket.socket, ends: float) -> tuple[int, bool]:
         if expected is None and b"\r\n\r\n" in received:
             head = received.partition(b"\r\n\r\n")[0].lower()
             lengths = [line for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
-            expected = len(head) + 4 + int(lengths[0].partition(b":")[2]) if lengths else len(received)
+            expected = len(head) + 4 + int(lengths[0].partition(b":")[2]) if lengths and not bodiless else len(received)
     return int(received[9:12]), b"\r\nconnection: close" in head
 
 

@@ -15,6 +15,7 @@ from cds_hooks.protocol.request import HookRequest, parse_request
 from cds_hooks.settings import Settings
 from cds_hooks.web.body import dump_json, parse_json
 from cds_hooks.web.metrics import MEDIA_TYPE, Metrics
+from cds_hooks.web.openapi import document
 from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import problem
 from cds_hooks.web.reply import Reply, json_reply
@@ -35,6 +36,7 @@ class Door:
         self._deadline_s = settings.server.deadline_ms / 1000
         self._discovery = dump_json(service.discovery())
         self._front = dump_json(_front_page(settings))
+        self._openapi = dump_json(document(service, settings))
 
     def discovery(self) -> Response:
         """GET /cds-services."""
@@ -83,6 +85,10 @@ class Door:
         if failing:
             return problem(503, "transient", *(f"Not ready: {name}: {reason}" for name, reason in failing.items()))
         return json_reply(b'{"status":"ready"}')
+
+    def openapi(self) -> Response:
+        """GET /openapi.json."""
+        return json_reply(self._openapi)
 
     def scrape(self) -> Response:
         """GET /metrics."""
@@ -142,6 +148,7 @@ def blueprint(door: Door, *, development: bool) -> Blueprint:
     routes.add_url_rule("/", "front", door.front, methods=get)
     routes.add_url_rule("/health/live", "live", door.live, methods=get)
     routes.add_url_rule("/health/ready", "ready", door.ready, methods=get)
+    routes.add_url_rule("/openapi.json", "openapi", door.openapi, methods=get)
     routes.add_url_rule("/metrics", "metrics", door.scrape, methods=get)
     return routes
 
@@ -160,6 +167,7 @@ def _front_page(settings: Settings) -> dict[str, str]:
         "feedback": f"{base}/cds-services/{{id}}/feedback",
         "ready": f"{base}/health/ready",
         "metrics": f"{base}/metrics",
+        "openapi": f"{base}/openapi.json",
         "specification": "https://cds-hooks.hl7.org/2.0/",
     }
     return pages | ({"explain": f"{base}/explain/{{id}}"} if settings.development else {})
