@@ -222,6 +222,8 @@ class CdsService:
         for rule in thought.decision.spoken:
             try:
                 cards[rule.id] = build(rule, thought.evaluation, templates, thought.requested, label)
+            except Rejected:  # no time left: to leave the card out would be silence
+                raise
             except (CdsHooksError, ValueError) as error:  # a template or model that does not fit: not a lost call
                 broken[rule.id] = f"its card cannot be built: {_reason(error)}"
                 thought.evaluation.trouble("card")

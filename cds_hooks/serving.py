@@ -5,6 +5,7 @@ One answer for everyone who starts a server (`cds-hooks serve`, the benchmark), 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -73,6 +74,8 @@ def command(
     The factory is called without arguments, once in each worker process.
     """
     name = server or chosen()
+    if importlib.util.find_spec(name) is None:
+        raise ContentError("environment", "CDS_WSGI_SERVER", f"{name} is not installed; it comes with the extra `dev`")
     argv = _granian if name == "granian" else _gunicorn
     return [sys.executable, "-m", name, *argv(target, host, port, workers, threads)]
 
