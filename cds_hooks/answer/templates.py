@@ -81,6 +81,7 @@ class Cards:
         environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(self.folder), auto_reload=False, undefined=StrictUndefined, finalize=finalize,
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
+            keep_trailing_newline=True,  # of a part that is taken in: what follows it begins on a new line
         )  # fmt: skip
         environment.filters.update({
             "day": lambda value: Words(dates.day(_when(value)) or "date unknown"),

@@ -92,6 +92,12 @@ def test_the_first_line_is_the_summary_and_the_footer_comes_last(cards: Callable
     assert made.render("topic", {"f": {}}) == ("One line", "Text\n\n*Foot*")
 
 
+def test_parts_and_the_footer_do_not_run_into_one_paragraph(cards: Callable[..., Cards]) -> None:
+    part = '{% include "_part.md.j2" %}\n'
+    made = cards(topic=f"S\n- point\n{part}{part}\nText\n{part}", _footer="*Foot*", _part="\nPart\n")
+    assert made.render("topic", {"f": {}})[1] == "- point\n\nPart\n\nPart\n\nText\n\nPart\n\n*Foot*"
+
+
 @pytest.mark.parametrize(
     "template",
     [
