@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, TypeVar, get_args
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, Select, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from cds_hooks.errors import ContentError, StorageError
@@ -67,6 +67,7 @@ class Database:
         self._create: Final = create
         self._turn: Final = Lock()
         self._rest_until = 0.0
+        self._asked: Final[dict[Select[Any], tuple[str, tuple[str, ...] | None]]] = {}
         make = self._sqlite if self.sqlite else self._postgresql
         self._engines: Final[Mapping[Mode, Engine]] = {mode: make(mode) for mode in get_args(Mode)}
 
@@ -92,6 +93,36 @@ class Database:
             raise StorageError(reason(error)) from None
         except SQLAlchemyError as error:
             raise StorageError(type(error).__name__) from None
+
+    def look(self, question: Select[Any], values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of a small question that each call with a card asks: a fifth of what `run` costs.
+
+        Values and columns are numbers and strings, which need no conversion. Whatever goes wrong is left to `run`,
+        which asks again and tells; raise StorageError.
+        """
+        engine = self._engines["read"]
+        text, places = self._asked.get(question) or self._written(question)
+        if time.monotonic() >= self._rest_until:
+            with suppress(SQLAlchemyError, engine.dialect.loaded_dbapi.Error):
+                connection = engine.raw_connection()
+                try:
+                    cursor = connection.cursor()
+                    cursor.execute(text, tuple(values[name] for name in places) if places is not None else values)
+                    found: Sequence[Sequence[Any]] = cursor.fetchall()
+                    cursor.close()
+                except BaseException:
+                    connection.invalidate()
+                    raise
+                connection.close()
+                return found
+        return self.run(lambda connection: connection.execute(question, values).all(), "read")
+
+    def _written(self, question: Select[Any]) -> tuple[str, tuple[str, ...] | None]:
+        """A question in the words of the driver, and the order of its values; None if they go by name."""
+        compiled = question.compile(self._engines["read"])
+        places = tuple(compiled.positiontup or ()) if compiled.positional else None
+        self._asked[question] = compiled.string, places
+        return self._asked[question]
 
     def close(self) -> None:
         """Close all connections that are not in use."""

@@ -60,10 +60,9 @@ class StoredMemory:
     def overrides(self, caller: Caller, patient_id: str, since: datetime) -> Sequence[Override]:
         """See Memory. What was said last about a card counts: who accepts later no longer overrides."""
         wanted = {"patient": self._patient(caller, patient_id), "since": millis(since)}
-        rows = self._database.run(lambda connection: connection.execute(_OVERRIDES, wanted).all(), "read")
-        latest = {row.card: row for row in rows}
-        return tuple(Override(row.plan, row.rule, row.orders, moment(row.said_at), row.id)
-                     for row in latest.values() if row.outcome == "overridden")  # fmt: skip
+        latest = {card: said for card, *said in self._database.look(_OVERRIDES, wanted)}
+        return tuple(Override(plan, rule, orders, moment(said_at), feedback)
+                     for plan, rule, orders, outcome, said_at, feedback in latest.values() if outcome == "overridden")
 
     def issued(self, caller: Caller, patient_id: str, cards: Sequence[IssuedCard], at: datetime) -> int:
         """See Memory."""

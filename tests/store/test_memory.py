@@ -237,3 +237,17 @@ def test_the_cards_a_patient_ever_got_are_not_walked(tmp_path: Path) -> None:
     assert any("feedback_patient" in step for step in told)
     assert not any(step.startswith("SCAN issued") for step in told)
     found.close()
+
+
+def test_a_question_that_fails_is_asked_again_with_all_care(database: Database) -> None:
+    """The short way has no handling of errors of its own; the long way tells what is wrong, and recovers."""
+    wanted = {"patient": "p", "since": 0}
+    assert database.look(_OVERRIDES, wanted) == []
+    database.engine("write").dispose()
+    with database.engine("write").begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE feedback RENAME TO gone")
+    with pytest.raises(StorageError):
+        database.look(_OVERRIDES, wanted)
+    with database.engine("write").begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE gone RENAME TO feedback")
+    assert list(database.look(_OVERRIDES, wanted)) == []
