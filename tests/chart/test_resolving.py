@@ -182,7 +182,7 @@ def test_an_answer_is_looked_up_once_for_each_connection(listener: Listener) -> 
 
     problem, took = fetched(listener.port, Resolver(("10.1.1.1/32",), resolve))
     assert problem in ("timeout", "unreachable")
-    assert took < 1.5
+    assert took < 3.0
     assert listener.connections == 0
     assert next(answers)
 
@@ -200,7 +200,7 @@ def test_the_next_address_is_tried_within_the_same_time(listener: Listener) -> N
         for each in waiting:
             each.close()
     assert problem == "timeout"
-    assert took < 1.4
+    assert took < 2.5
     resolver = Resolver(("127.0.0.0/8",), leading_to("127.0.0.3", "127.0.0.1"))  # the first refuses
     assert fetched(listener.port, resolver)[0] == "TLS error"
     assert listener.connections == 1

@@ -79,7 +79,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             {"name": "first", "issuer": ISSUER, "jwks_url": f"{keys.origin}/jwks.json", "tenants": ["north", "south"]},
             {"name": "second", "issuer": OTHER, "jwks_file": second, "services": ["hemifacial-spasm-order-sign"]},
         ]
-        rules = {"keys_deadline_ms": 400}
+        rules = {"keys_deadline_ms": 1500}
         settings = Settings(data=tmp_path, public_url=PUBLIC, clients=clients, auth=rules)  # type: ignore[arg-type]
         service = CdsService(loaded())
         log = io.BytesIO()
@@ -290,10 +290,10 @@ def test_without_its_keys_no_client_is_let_in(world: World, how: str, attack: Ca
     took = time.perf_counter() - began
     attack("JWKS server in trouble", how, response.status_code, world.last_line()["auth"])
     assert (response.status_code, world.last_line()["auth"]) == (401, "keys-unavailable")
-    assert took < 1.0
+    assert took < 3.0
     again = time.perf_counter()
     assert world.call(f"Bearer {world.token(tenant='north')}").status_code == 401
-    assert time.perf_counter() - again < 0.2 or how in ("slow", "dripping")  # not asked again so soon
+    assert time.perf_counter() - again < 1.0  # neither asked again so soon, nor waited for again
     assert len(world.keys.seen) == 1
     # The other client is none the worse for it.
     assert world.call(f"Bearer {world.token(iss=OTHER, key='ec:second')}").status_code == 403

@@ -132,7 +132,7 @@ def test_one_reading_at_a_time(clock: Clock) -> None:
 
 def test_a_slow_server_holds_few_calls_and_not_for_long(clock: Clock) -> None:
     source = Source(gate=threading.Event())
-    keys = ring(source, clock, wait_s=0.4)
+    keys = ring(source, clock, wait_s=2.0)
 
     def timed(_: int) -> float:
         began = time.perf_counter()
@@ -142,11 +142,11 @@ def test_a_slow_server_holds_few_calls_and_not_for_long(clock: Clock) -> None:
     with ThreadPoolExecutor(20) as pool:
         took = sorted(pool.map(timed, range(20)))
     assert source.asked == 1
-    assert sum(seconds < 0.2 for seconds in took) == 16  # did not wait
-    assert 0.3 < took[-1] < 1.0
+    assert sum(seconds < 1.0 for seconds in took) == 16  # did not wait
+    assert 1.9 < took[-1] < 5.0
     assert source.gate is not None
     source.gate.set()
-    for _ in range(100):
+    for _ in range(1000):
         if keys.find("k1").key:
             break
         time.sleep(0.01)
@@ -156,7 +156,7 @@ def test_a_slow_server_holds_few_calls_and_not_for_long(clock: Clock) -> None:
 
 def test_a_slow_server_does_not_keep_known_keys_from_serving(clock: Clock) -> None:
     source = Source()
-    keys = ring(source, clock, wait_s=0.2)
+    keys = ring(source, clock, wait_s=5.0)
     keys.find("k1")
     source.gate = threading.Event()
     clock.now = FRESH - 1
@@ -164,26 +164,26 @@ def test_a_slow_server_does_not_keep_known_keys_from_serving(clock: Clock) -> No
         strangers = [pool.submit(keys.find, f"x{number}") for number in range(20)]
         began = time.perf_counter()
         assert keys.find("k1") == Found("one")
-        assert time.perf_counter() - began < 0.1
+        assert time.perf_counter() - began < 2.0
+        source.gate.set()
         assert {each.result() for each in strangers} == {Found(None)}
-    source.gate.set()
 
 
 def test_a_reading_that_hangs_is_waited_for_once(clock: Clock) -> None:
     """Resolving a name, for one, has no deadline."""
     source = Source()
-    keys = ring(source, clock, wait_s=0.3)
+    keys = ring(source, clock, wait_s=1.5)
     keys.find("k1")
     source.gate = threading.Event()
     clock.now = FRESH
     began = time.perf_counter()
     assert keys.find("k1") == Found("one", stale=True)
-    assert time.perf_counter() - began > 0.2
-    for clock.now in (FRESH + 0.4, FRESH + 20, FRESH + 200):
+    assert time.perf_counter() - began > 1.4
+    for clock.now in (FRESH + 1.6, FRESH + 20, FRESH + 200):
         began = time.perf_counter()
         assert keys.find("k1") == Found("one", stale=True)
         assert keys.find("k2") == Found(None, stale=True)
-        assert time.perf_counter() - began < 0.1
+        assert time.perf_counter() - began < 1.0
     assert source.asked == 2
     source.gate.set()
 
