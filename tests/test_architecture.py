@@ -123,6 +123,12 @@ def test_no_circles_at_import() -> None:
         visit(name, ())
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Else pytest refuses to collect them together, while each runs alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_no_catch_all_modules() -> None:
     catch_all = {"utils", "util", "common", "manager", "base", "helpers", "misc"}
     assert [name for name in MODULES if name.rsplit(".", 1)[-1] in catch_all] == []
