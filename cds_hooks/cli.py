@@ -41,7 +41,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
     from cds_hooks.store.opening import prepare
-    from cds_hooks.wsgi import ADDRESS, CONFIG, build_gate
+    from cds_hooks.wsgi import ADDRESS, CONFIG, build_gate, build_tracing
 
     if data is not None:
         os.environ["CDS_HOOKS_DATA"] = str(data.resolve())
@@ -55,6 +55,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
             for error in lint_static(loaded):
                 raise error
         build_gate(settings, CdsService(plans).ids())
+        build_tracing(settings)
         check_port(host, port)
         prepare(settings.storage, settings.data)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))

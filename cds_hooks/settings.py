@@ -5,6 +5,7 @@
     data = "/var/lib/cds-hooks"              where the database lies
     site = "/etc/cds-hooks/site"             a site's own layer over the plans: codes, parameters, cards off
     log = "json"                             or "off"
+    tracing = "off"                          or "otlp": OpenTelemetry spans, needs the extra `otel`
     [server]  workers, threads (calls at once per worker), body_limit (bytes), body_ms, deadline_ms
     [fhir]    deadline_ms, max_pages, max_bytes, connections (per server), breaker_failures, breaker_rest_ms,
               allowed (base URLs; none: loopback only), private_networks, ca_file
@@ -169,6 +170,7 @@ class Settings(BaseSettings):
     data: Path = Field(default_factory=state_folder)
     site: Path | None = None
     log: Literal["json", "off"] = "json"
+    tracing: Literal["off", "otlp"] = "off"
 
     @property
     def fhir_servers(self) -> tuple[str, ...] | None:

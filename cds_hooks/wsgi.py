@@ -29,6 +29,7 @@ from cds_hooks.store.port import Memory
 from cds_hooks.trust.gate import Fetch, Gate
 from cds_hooks.trust.replay import ReplayGuard
 from cds_hooks.web.app import PULSE, create_app
+from cds_hooks.web.tracing import Tracing
 
 #: Environment variable by which `cds-hooks serve` tells its workers the configuration file.
 CONFIG: Final = "CDS_CONFIG"
@@ -91,6 +92,11 @@ def _key_fetch(settings: Settings) -> Fetch:
     return lambda url, seconds: transport.get(url, None, time.monotonic() + seconds).document
 
 
+def build_tracing(settings: Settings) -> Tracing | None:
+    """What makes spans, if the settings want any; raises ContentError if it is not installed."""
+    return Tracing() if settings.tracing == "otlp" else None
+
+
 def application() -> Flask:
     """The WSGI factory. The launcher has validated the content; here it is compiled once more, per process."""
     if multiprocessing.parent_process() is not None:
@@ -101,7 +107,8 @@ def application() -> Flask:
     store = open_store(settings.storage, settings.data)
     store.housekeeping.start()
     service = build_service(settings, validate=False, memory=store.memory)
-    app = create_app(service, settings, gate=build_gate(settings, service.ids(), store.guard))
+    gate = build_gate(settings, service.ids(), store.guard)
+    app = create_app(service, settings, gate=gate, tracing=build_tracing(settings))
     # The content lives as long as the process: keep the collector from walking it, and from running in every call.
     gc.collect()
     gc.freeze()

@@ -44,6 +44,7 @@ LIBRARIES = {
     "jinja2": ("answer", "review", "evidence"),
     "structlog": ("web",),
     "prometheus_client": ("web",),
+    "opentelemetry": ("web.tracing",),
     "click": ("cli",),
     "jwt": ("trust.tokens",),
     "sqlalchemy": ("store",),

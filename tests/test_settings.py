@@ -61,6 +61,7 @@ def test_defaults(tmp_path: Path) -> None:
         "data": tmp_path / "hfs-cds-hooks",
         "site": None,
         "log": "json",
+        "tracing": "off",
     }
 
 

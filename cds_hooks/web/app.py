@@ -20,6 +20,7 @@ from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import register_problems
 from cds_hooks.web.pulse import Pulse
 from cds_hooks.web.routes import CALL, Door, blueprint
+from cds_hooks.web.tracing import Tracing
 from cds_hooks.web.visit import Visit, visit
 
 #: Under this name an app holds its Pulse among its extensions; whoever runs the app starts it.
@@ -33,7 +34,8 @@ class _App(Flask):
 
 
 def create_app(
-    service: Service, settings: Settings, log_to: BinaryIO | None = None, *, gate: Gate | None = None
+    service: Service, settings: Settings, log_to: BinaryIO | None = None, *, gate: Gate | None = None,
+    tracing: Tracing | None = None,
 ) -> Flask:
     """Return the WSGI application for a service that is ready to be called. The log goes to standard error.
 
@@ -49,6 +51,8 @@ def create_app(
     register_problems(app, log, metrics)
     app.register_blueprint(blueprint(Door(service, settings, metrics, gate), development=settings.development))
     _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
+    if tracing is not None:
+        _trace(app, tracing)
     places = Places(settings.server.threads)
     app.wsgi_app = Doorkeeper(app.wsgi_app, places)  # type: ignore[method-assign]
     app.extensions[PULSE] = Pulse(service, places, metrics, settings.server)
@@ -89,6 +93,22 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
         if status == 408:
             metrics.refused("slow body")
         _write(log, line, metrics)
+        return response
+
+
+def _trace(app: Flask, tracing: Tracing) -> None:
+    """Give calls and feedback spans. Registered only if there are to be any: else a request does not even ask."""
+
+    @app.before_request
+    def begin() -> None:
+        rule = request.url_rule
+        if rule is not None and request.method == "POST":
+            tracing.begin(visit(), rule.rule)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if visit().span is not None:
+            tracing.end(visit(), response.status_code)
         return response
 
 

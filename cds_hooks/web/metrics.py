@@ -36,6 +36,11 @@ _Inputs = tuple[tuple[str, str], ...]
 _Call = tuple[str, int, float, _Inputs]
 
 
+def word_for(problem: str) -> str:
+    """The problem of a fetch as one of few words. A status is a number that the server chose: its hundred is enough."""
+    return f"status {problem[7]}xx" if problem.startswith("status ") else problem
+
+
 class Metrics:
     """The counters of one app. Children are cached: looking one up by its labels costs more than counting."""
 
@@ -112,9 +117,7 @@ class Metrics:
     def _fetched(self, fetch: Fetch) -> None:
         self._fetch(fetch.key).observe(fetch.seconds)
         if fetch.problem is not None:
-            # A status is a number that the server chose: its hundred is enough.
-            word = f"status {fetch.problem[7]}xx" if fetch.problem.startswith("status ") else fetch.problem
-            self._failed(fetch.key, word).inc()
+            self._failed(fetch.key, word_for(fetch.problem)).inc()
 
     def count(self) -> None:
         """Count the calls in the queue."""

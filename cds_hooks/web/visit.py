@@ -27,6 +27,8 @@ class Visit:
     service: str = UNKNOWN
     #: What came of the call, if it was answered.
     outcome: Outcome | None = None
+    #: Its OpenTelemetry span, if there is to be one.
+    span: Any = None
     #: What the log line shall say beyond the usual.
     facts: dict[str, Any] = field(default_factory=dict)
 

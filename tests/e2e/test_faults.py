@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from flask.testing import FlaskClient
 
 from cds_hooks.errors import Rejected
 from cds_hooks.settings import Fhir, Settings
+from cds_hooks.store.opening import Store, open_store, prepare
 from cds_hooks.web.app import create_app
 from cds_hooks.wsgi import build_service
 
@@ -322,3 +328,92 @@ def test_no_time_for_the_cards_is_not_silence(
     status, found, ms = ask(service, odd(bundle(spasm("seed"))))
     fault("time is up while a card is built", status, 0, round(ms), found["issue"][0]["diagnostics"])
     assert status == 503
+
+
+# --- Storage ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Remembering:
+    """A service with a store of its own."""
+
+    client: FlaskClient
+    store: Store
+
+    def speaks(self) -> tuple[int, Any, float]:
+        return ask(self.client, odd(bundle(spasm("seed"))))
+
+    def feedback(self, card: str) -> Any:
+        item = {"card": card, "outcome": "overridden", "outcomeTimestamp": "2026-11-21T10:00:00Z",
+                "overrideReason": {"userComment": "made up"}}  # fmt: skip
+        return self.client.post(f"/cds-services/{PLAN}-patient-view/feedback", json={"feedback": [item]})
+
+
+@contextmanager
+def remembering(data: Path, url: str | None = None) -> Iterator[Remembering]:
+    settings = Settings(data=data, log="off", storage={"url": url, "key": "k" * 40})
+    if url is None:
+        prepare(settings.storage, settings.data)
+    store = open_store(settings.storage, settings.data)
+    try:
+        service = build_service(settings, validate=False, memory=store.memory)
+        yield Remembering(create_app(service, settings).test_client(), store)
+    finally:
+        store.close()
+
+
+def survives(service: Remembering, fault: Row, name: str) -> None:
+    """Cards go on; feedback is refused with a word on when to send it again; readiness tells."""
+    status, found, ms = service.speaks()
+    fault(f"{name}: call", status, len(found.get("cards", ())), round(ms), "")
+    began = time.monotonic()
+    told = service.feedback(found["cards"][0]["uuid"])
+    spent = (time.monotonic() - began) * 1000
+    fault(f"{name}: feedback", told.status_code, "", round(spent), told.get_json()["issue"][0]["diagnostics"])
+    ready = service.client.get("/health/ready")
+    fault(f"{name}: readiness", ready.status_code, "", "", ready.get_json()["issue"][0]["diagnostics"])
+    assert (status, len(found["cards"])) == (200, 1)
+    assert ms < 5000
+    assert (told.status_code, bool(told.headers["Retry-After"])) == (503, True)
+    assert spent < 10_000
+    assert ready.status_code == 503
+    assert service.client.get("/health/live").status_code == 200
+
+
+def test_a_database_that_is_down(tmp_path: Path, fault: Row) -> None:
+    with remembering(tmp_path, f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing") as service:
+        survives(service, fault, "database down")
+
+
+def test_a_database_that_hangs(tmp_path: Path, fault: Row) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
+        with remembering(tmp_path, url) as service:
+            survives(service, fault, "database hangs")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk: Path, fault: Row) -> None:
+    with remembering(small_disk) as service:
+        with (small_disk / "other").open("wb", buffering=0) as other, suppress(OSError):
+            while True:
+                other.write(b"x" * 4096)
+        while service.feedback(str(uuid.uuid4())).status_code == 200:
+            pass  # what is free in the pages that are there
+        survives(service, fault, "disk full")
+        (small_disk / "other").unlink()
+        ends = time.monotonic() + 20  # it is left alone for a moment
+        while service.feedback(str(uuid.uuid4())).status_code != 200:
+            assert time.monotonic() < ends
+            time.sleep(0.2)
