@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint bench fuzz soak mutate clean
+.PHONY: help run test lint bench fuzz soak mutate crash clean
 
 help:
 	@echo 'make run     start the service on 127.0.0.1:$(PORT) (PORT=... to change)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make fuzz    send the server what no client should send (Linux, about 3 min)'
 	@echo 'make soak    keep half of its capacity on the server for ten minutes (Linux)'
 	@echo 'make mutate  check that the cases notice changes of the content (about 6 min)'
+	@echo 'make crash   kill the service 50 times under a load of feedback and count what is lost (about 5 min)'
 	@echo 'make clean   remove .venv and all caches'
 
 run: $(RUNTIME)
@@ -48,6 +49,9 @@ soak: $(DEV)
 
 mutate: $(DEV)
 	$(BIN)/python -m mutation
+
+crash: $(DEV)
+	CDS_CRASH_ROUNDS=50 $(BIN)/python -m pytest -q -s tests/store/test_crash.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 #: Seconds that a writer waits for others: a call must not wait longer for what it can do without.
 _PATIENCE: Final[Mapping[Mode, float]] = {"read": 0.25, "write": 1.0, "keep": 1.0}
-#: Seconds for which a database that could not be reached is left alone, so that not every call waits for it.
+#: Seconds for which a database that could not be reached is left alone, so that not every call waits for it. What
+#: must be kept is tried all the same: there is nothing else to do with it.
 _REST: Final = 1.0
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.
 _POOLS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -78,7 +79,7 @@ class Database:
 
         Work whose connection turns out to be stale is done once more on a new one, unless it may have been committed.
         """
-        if time.monotonic() < self._rest_until:
+        if mode != "keep" and time.monotonic() < self._rest_until:
             raise StorageError("the database could not be reached a moment ago")
         try:
             try:
