@@ -1,4 +1,4 @@
-"""The commands: serve, lint, test, explain, call, evidence, export, review."""
+"""The commands: serve, lint, test, explain, call, evidence, export, review, report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cds_hooks import __version__
-from cds_hooks.errors import CdsHooksError
+from cds_hooks.errors import CdsHooksError, StorageError
 from cds_hooks.reasoning.content import content_root
 
 
@@ -37,6 +37,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
     """Start the production server. All content is checked before the port opens."""
     from cds_hooks.lint import lint_static
     from cds_hooks.loading import load_all
+    from cds_hooks.recall import check_kept
     from cds_hooks.service import CdsService
     from cds_hooks.serving import check_port, command, counters_folder
     from cds_hooks.settings import check_bind, load_settings
@@ -57,6 +58,7 @@ def serve(host: str, port: int, config: Path | None, data: Path | None) -> None:
         build_gate(settings, CdsService(plans).ids())
         build_tracing(settings)
         check_port(host, port)
+        check_kept(plans, settings.storage.keep_days)
         prepare(settings.storage, settings.data)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_folder(settings.data, port))
         os.environ[ADDRESS] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -253,3 +255,57 @@ def review(plan: str | None, out: Path, site: Path | None) -> None:
     except (CdsHooksError, OSError) as error:
         _fail(error)
     click.echo(f"{len(page.rules)} rules of {page.plan} {page.version} in {out}")
+
+
+@main.command()
+@click.option("--since", metavar="DATE|DAYS", help="Only cards sent since then: 2026-10-01, or 90d.")
+@click.option("--client", help="Only cards sent to this client of the settings.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values instead of a table.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with a chart: FILE.html.")
+@click.option("--db", help="URL of the database (default: that of the settings).")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML file with settings.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder for what the server stores.")
+def report(
+    since: str | None, client: str | None, as_csv: bool, out: Path | None, db: str | None, config: Path | None,
+    data: Path | None,
+) -> None:  # fmt: skip
+    """Count what users made of the cards, by topic and version: accepted, overridden and why, ignored."""
+    from cds_hooks.loading import load_all
+    from cds_hooks.report.figures import figures
+    from cds_hooks.report.page import as_page
+    from cds_hooks.report.text import as_csv as csv
+    from cds_hooks.report.text import as_table
+    from cds_hooks.settings import load_settings
+    from cds_hooks.store.database import Database, parse_url
+    from cds_hooks.store.opening import database_of
+    from cds_hooks.store.tally import tally
+
+    now = datetime.now().astimezone()
+    try:
+        settings = load_settings(config)
+        database = Database(parse_url(db)) if db else database_of(settings.storage, data or settings.data)
+        first = _since(since, now)
+        rows = figures(tally(database, first, client), load_all(site=settings.site))
+        database.close()
+        if out is not None:
+            told = f" since {first.date().isoformat()}" if first else ""
+            out.write_text(as_page(rows, f"What users made of the cards{told}", now.date()), encoding="utf-8")
+            click.echo(f"{len(rows)} rows in {out}")
+        else:
+            click.echo(csv(rows) if as_csv else "\n".join(as_table(rows)), nl=not as_csv)
+    except StorageError as error:
+        _fail(CdsHooksError(f"the database cannot be read: {error}"))
+    except (CdsHooksError, OSError) as error:
+        _fail(error)
+
+
+def _since(text: str | None, now: datetime) -> datetime | None:
+    """The moment that `--since` means; raises CdsHooksError."""
+    if text is None:
+        return None
+    try:
+        if text[-1:] == "d" and text[:-1].isdecimal():
+            return now - timedelta(days=int(text[:-1]))
+        return datetime.combine(date.fromisoformat(text), datetime.min.time()).astimezone()
+    except (ValueError, OverflowError):
+        raise CdsHooksError("--since: a date such as 2026-10-01, or a number of days such as 90d") from None

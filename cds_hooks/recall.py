@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from cds_hooks.answer.snooze import content_of, window
-from cds_hooks.errors import Rejected, StorageError
+from cds_hooks.errors import ContentError, Rejected, StorageError
+from cds_hooks.loading import Loaded
 from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.feedback import FeedbackItem
 from cds_hooks.protocol.response import Card
@@ -67,6 +69,16 @@ class Recall:
         content = content_of(rule, evaluation)
         # What cannot be compared is like nothing else, not like all else that cannot be compared.
         return self.memory.fingerprint("orders", content) if content is not None else uuid.uuid4().hex
+
+
+def check_kept(plans: Iterable[Loaded], keep_days: int) -> None:
+    """Raise ContentError if feedback is deleted before a plan would cease to heed it."""
+    now = datetime.now().astimezone()
+    for loaded in plans:
+        since = window(loaded.plan, now)
+        if since is not None and since < now - timedelta(days=keep_days + 1):
+            reason = f"is shorter than the {loaded.plan.snooze} of {loaded.plan.id}, for which overrides are heeded"
+            raise ContentError("settings", "storage.keep_days", reason)
 
 
 def reasons_offered(plan: Plan) -> frozenset[tuple[str | None, str]]:

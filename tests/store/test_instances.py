@@ -90,7 +90,7 @@ def test_the_same_feedback_to_two_workers_is_one_row(workers: tuple[Server, Path
 
 def test_each_of_many_tokens_is_let_in_once(workers: tuple[Server, Path]) -> None:
     """8 threads, each with the same tokens (with 500 of them in test_replay, below the HTTP)."""
-    server, path = workers
+    server, _ = workers
     tokens = [token(CALL, f"once-{number}") for number in range(100)]
     empty = {"hook": "patient-view"}  # refused after the token: 400 says that it was let in
 

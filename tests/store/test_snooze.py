@@ -12,16 +12,18 @@ from a_database import NOW
 
 from cds_hooks.answer.assembly import decide
 from cds_hooks.chart.orders import said_by
-from cds_hooks.errors import StorageError
+from cds_hooks.errors import ContentError, StorageError
 from cds_hooks.loading import Loaded, load_all
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.protocol.request import parse_request
 from cds_hooks.reasoning.evaluation import Finding
 from cds_hooks.reasoning.plan import Group, Plan, Rule
+from cds_hooks.recall import check_kept
 from cds_hooks.service import Answered, CdsService
 from cds_hooks.store.port import IssuedCard, NoMemory, Override
 
 SNOMED, CPT = "http://snomed.info/sct", "http://www.ama-assn.org/go/cpt"
+STATUS = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 PLAN = "hemifacial-spasm"
 
 
@@ -84,7 +86,7 @@ def body(hook: str, *drafts: dict[str, Any], of: str = "p1", selected: Sequence[
     patient = {"resourceType": "Patient", "id": of, "gender": "male", "birthDate": "1988-02-03"}
     spasm = {"resourceType": "Condition", "id": "c", "subject": {"reference": f"Patient/{of}"},
              "code": concept(SNOMED, "13753008"), "recordedDate": "2026-06-20",
-             "clinicalStatus": concept("http://terminology.hl7.org/CodeSystem/condition-clinical", "active")}  # fmt: skip
+             "clinicalStatus": concept(STATUS, "active")}  # fmt: skip
     context: dict[str, Any] = {"userId": "Practitioner/u", "patientId": of}
     if hook != "patient-view":
         context["draftOrders"] = {"resourceType": "Bundle", "entry": [{"resource": draft} for draft in drafts]}
@@ -93,7 +95,8 @@ def body(hook: str, *drafts: dict[str, Any], of: str = "p1", selected: Sequence[
     empty = {"resourceType": "Bundle", "type": "searchset", "entry": []}
     keys = ("serviceRequests", "imagingStudies", "diagnosticReports", "procedures", "observations",
             "medicationRequests", "medicationAdministrations", "allergyIntolerances", "devices")  # fmt: skip
-    prefetch = {"patient": patient, "conditions": empty | {"entry": [{"resource": spasm}]}, **dict.fromkeys(keys, empty)}
+    conditions = empty | {"entry": [{"resource": spasm}]}
+    prefetch = {"patient": patient, "conditions": conditions, **dict.fromkeys(keys, empty)}
     return {"hook": hook, "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea", "context": context,
             "prefetch": prefetch}  # fmt: skip
 
@@ -227,6 +230,12 @@ def test_orders_nested_beyond_reason_are_like_no_other(service: CdsService, memo
     assert topics(call(service, asked)) == ["imaging-standard-mri"]
     memory.override_all()
     assert topics(call(service, asked)) == ["imaging-standard-mri"]
+
+
+def test_feedback_must_be_kept_as_long_as_it_is_heeded(plans: list[Loaded]) -> None:
+    check_kept(plans, 90)
+    with pytest.raises(ContentError, match=r"storage\.keep_days: is shorter than the overrideWindow"):
+        check_kept(plans, 30)
 
 
 # --- Rules about rules -----------------------------------------------------------------------------------------------
