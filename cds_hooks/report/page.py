@@ -35,8 +35,8 @@ def as_page(rows: Sequence[Row], title: str, today: date) -> str:
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<h1>{escape(title)}</h1><p class="aside">Made on {today.isoformat()}.{key}</p>',
         '<p class="aside">Left: what became of the cards. Right: of 100 answered cards, how many were overridden; the'
-        " dot is the rate, the line is where it lies with 95 % confidence, the dashes are the target to stay"
-        " below.</p>",
+        " dot is the rate, its line is where it lies with 95 % confidence, the upright black line is the target to"
+        " stay below.</p>",
     ]
     if not rows:
         parts.append("<p>No card was issued in this time.</p>")
@@ -56,7 +56,7 @@ def _chart(rows: Sequence[Row]) -> Iterator[str]:
     yield f'<text x="{right}" y="16" fill="#52606d">overridden, of those answered</text>'
     for percent in (0, 25, 50, 75, 100):
         x = right + _RATE * percent / 100
-        yield f'<line x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{height - 24}" stroke="#e4e7eb"/>'
+        yield f'<path d="M{x} {_TOP - 8}h1v{height - _TOP - 16}h-1z" fill="#e4e7eb"/>'
         yield f'<text x="{x}" y="{height - 8}" text-anchor="middle" fill="#52606d">{percent} %</text>'
     for number, row in enumerate(rows):
         yield from _bar(row, _TOP + _LINE * number, most)
@@ -81,13 +81,13 @@ def _bar(row: Row, y: float, most: int) -> Iterator[str]:
 def _dot(row: Row, y: float, left: float) -> Iterator[str]:
     if row.target is not None:
         x = left + _RATE * row.target / 100
-        yield f'<line x1="{x}" x2="{x}" y1="{y - 4}" y2="{y + 26}" stroke="#1f2933" stroke-dasharray="3 3"/>'
+        yield f'<path d="M{x - 1} {y - 4}h2v30h-2z" fill="#1f2933"/>'
     if row.rate is None:
         yield f'<text x="{left + 6}" y="{y + 15}" fill="#7b8794">nobody answered</text>'
         return
     low, high = (left + _RATE * end / 100 for end in row.span)
     colour = {"above": _COLOURS["overridden"], "below": _COLOURS["accepted"]}.get(row.verdict, "#52606d")
-    yield f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 11}" y2="{y + 11}" stroke="{colour}" stroke-width="2"/>'
+    yield f'<path d="M{low:.1f} {y + 10}H{high:.1f}v2H{low:.1f}z" fill="{colour}"/>'
     yield f'<circle cx="{left + _RATE * row.rate / 100:.1f}" cy="{y + 11}" r="5" fill="{colour}">'
     yield f"<title>{row.rate:.0f} % overridden: {_WORDS[row.verdict]}</title></circle>"
 
