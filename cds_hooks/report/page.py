@@ -35,7 +35,7 @@ def as_page(rows: Sequence[Row], title: str, today: date) -> str:
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<h1>{escape(title)}</h1><p class="aside">Made on {today.isoformat()}.{key}</p>',
         '<p class="aside">Left: what became of the cards. Right: of 100 answered cards, how many were overridden; the'
-        " dot is the rate, its line is where it lies with 95 % confidence, the upright black line is the target to"
+        " dot is the rate, its line is where it lies with 95 % confidence, the line across all of them is the target to"
         " stay below.</p>",
     ]
     if not rows:
