@@ -141,11 +141,13 @@ class Own(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         found = self.source.collect(env, this)
-        values = [argument.collect(env, this) for argument in self.arguments]
-        if not found.complete or not all(value.complete for value in values):
+        if not found.complete:
             return UNKNOWN
         if not found.items:
             return found
+        values = [argument.collect(env, this) for argument in self.arguments]
+        if not all(value.complete for value in values):
+            return UNKNOWN
         texts = FUNCTIONS[self.name]["arity"][len(values)] == ["String"]
         env.watch_time()
         given = [raw(value.items[0]) if texts and value.items else value.items for value in values]
@@ -211,6 +213,8 @@ class Where(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         found = self.source.collect(env, this)
+        if not found.items:
+            return found
         items, complete = [], found.complete
         outer = env.container
         for item in found.items:
@@ -234,8 +238,8 @@ class Union(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         one, two = self.left.collect(env, this), self.right.collect(env, this)
-        if not one.items and not two.items and one.complete and two.complete:
-            return NOTHING
+        if one.complete and two.complete and len(one.items) + len(two.items) < 2:
+            return one if one.items else two
         members = _Members()
         items = [item for item in (*one.items, *two.items) if members.add(raw(item))]
         return Collection(items, one.complete and two.complete)
