@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
+from cds_hooks.answer.facts import Facts
 from cds_hooks.answer.suggestions import Requested, actions_of
 from cds_hooks.answer.templates import Cards, Words, clock
 from cds_hooks.chart.reading import name_of
 from cds_hooks.protocol.response import Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
-from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.plan import CRITICAL, LEVELS, Plan, Rule
 
 
@@ -113,27 +113,6 @@ class _Quarrel:
         if earlier and any(group.at_most_one and group.id in own for group in other.groups):
             return f"{other.id} speaks for the same group" if not silent else f"{other.id}{silent}, has the same group"
         return None
-
-
-class Facts:
-    """What templates see as `f`: a fact is a truth value (None: unknown), or a list of resources and values."""
-
-    __slots__ = ("_evaluation",)
-
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation: Final = evaluation
-
-    def __getattr__(self, name: str) -> Any:
-        plan = self._evaluation.plan
-        if name in plan.parameters:
-            return plan.parameters[name]
-        found = self._evaluation.value(name)
-        if not found.complete and not found.items:
-            return None
-        items = [raw(item) for item in found.items]
-        if len(items) == 1 and isinstance(items[0], bool):
-            return items[0] if found.complete else None
-        return items
 
 
 def build(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cds_hooks.chart.reading import as_list, codings, name_of
-from cds_hooks.protocol.response import pruned
+from cds_hooks.protocol.response import Pruned, prune, pruned
 from cds_hooks.reasoning.evaluation import Evaluation
 from cds_hooks.reasoning.plan import Change, DynamicValue, Suggestion
 
@@ -82,10 +82,10 @@ def _create(change: Change, evaluation: Evaluation, requested: Requested, taken:
     if requested.encounter_id:
         resource["encounter"] = {"reference": f"Encounter/{requested.encounter_id}"}
     if "code" in activity:
-        resource["code"] = _in_order_system(activity["code"], evaluation)
+        resource["code"] = prune(_in_order_system(activity["code"], evaluation))
     if not _apply(change.values, evaluation, resource, []):
         return None
-    return pruned(resource)
+    return Pruned(resource)  # as all that was put in
 
 
 def _free_id(kind: str, identity: str, evaluation: Evaluation, taken: set[str]) -> str:
@@ -107,10 +107,8 @@ def _in_order_system(concept: Mapping[str, Any], evaluation: Evaluation) -> dict
 
 
 def _update(change: Change, evaluation: Evaluation, target: dict[str, Any]) -> dict[str, Any] | None:
-    resource = dict(target)  # what is put in replaces whole elements, and `pruned` copies the rest
-    if not _apply(change.values, evaluation, resource, [target]):
-        return None
-    return pruned(resource)
+    resource = pruned(target)  # a copy
+    return resource if _apply(change.values, evaluation, resource, [target]) else None
 
 
 def _apply(
@@ -120,7 +118,8 @@ def _apply(
     fresh: dict[str, Any] = {}  # root or root[+] → the new entry that later values fill further
     for value in values:
         root, _, rest = value.path.partition(".")
-        items = evaluation.items(value.condition, this)
+        found = evaluation.items(value.condition, this) or ()
+        items = [item for item in map(prune, found) if item is not None]
         if not items:
             if root.endswith(("[+]", "[-]")) or rest or not this:
                 continue
@@ -134,6 +133,8 @@ def _put(resource: dict[str, Any], fresh: dict[str, Any], root: str, rest: str, 
     if root.endswith("[-]"):
         name = root.removesuffix("[-]")
         resource[name] = [item for item in as_list(resource.get(name)) if item not in items]
+        if not resource[name]:
+            del resource[name]
         return
     repeats = name in _LISTS
     if not rest:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from cds_hooks.answer.facts import Facts
 from cds_hooks.chart import dates
 from cds_hooks.chart.reading import as_list, codings, done_at, texts
 from cds_hooks.errors import ContentError
@@ -64,6 +65,16 @@ def short(value: Any, length: int = 40) -> str:
     return cut.rstrip(",;: ") + "…"
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """The sandbox, with a short way to facts: they hold plain values only, and their names begin with a letter."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The attribute of an object, undefined if there is none or it is not safe."""
+        if type(obj) is Facts and attribute[:1].isalpha():
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+
 class Cards:
     """The compiled templates of one plan."""
 
@@ -78,7 +89,7 @@ class Cards:
         self._compiled: dict[str, tuple[Any, Any]] = {topic: self._compile(topic) for topic in self.topics}
 
     def _environment(self, finalize: Callable[[Any], Any]) -> ImmutableSandboxedEnvironment:
-        environment = ImmutableSandboxedEnvironment(
+        environment = _Sandbox(
             loader=FileSystemLoader(self.folder), auto_reload=False, undefined=StrictUndefined, finalize=finalize,
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
             keep_trailing_newline=True,  # of a part that is taken in: what follows it begins on a new line

@@ -11,6 +11,7 @@ A resource in an action is not copied deeply, not changed and not validated as F
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -151,7 +152,17 @@ class _Part(BaseModel):
     extension: Solid | None = None
 
 
-class Coding(_Part):
+class _Fixed(_Part):
+    """A part that many answers share: written out once."""
+
+    @cached_property
+    def wire(self) -> dict[str, Any]:
+        """The JSON-ready dict. Read only."""
+        named = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: _plain_value(value) for name, value in named if value is not None}
+
+
+class Coding(_Fixed):
     """A code, for `source.topic` and for override reasons (which need the display)."""
 
     code: Line
@@ -159,7 +170,7 @@ class Coding(_Part):
     display: Line | None = None
 
 
-class Source(_Part):
+class Source(_Fixed):
     """Who says so."""
 
     label: Line
@@ -269,6 +280,8 @@ def _plain(part: BaseModel) -> dict[str, Any]:
 
 
 def _plain_value(value: Any) -> Any:
+    if isinstance(value, _Fixed):
+        return value.wire
     if isinstance(value, BaseModel):
         return _plain(value)
     return [_plain_value(item) for item in value] if isinstance(value, tuple) else value
