@@ -19,7 +19,7 @@ from typing import Any
 from cds_hooks import serving
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 30
+START_SECONDS = 90
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 

@@ -99,7 +99,7 @@ class Fhir(_Section):
     deadline_ms: Positive = 2500
     max_pages: Positive = 5
     max_bytes: Positive = 20_000_000
-    connections: Annotated[int, Field(ge=1, le=256)] = 32
+    connections: Annotated[int, Field(ge=1, le=256)] = 64
     breaker_failures: Positive = 20
     breaker_rest_ms: Positive = 5000
     allowed: tuple[SecureBaseUrl, ...] = ()

@@ -35,7 +35,7 @@ def test_defaults(tmp_path: Path) -> None:
             "workers": 2, "threads": 64, "body_limit": 10_000_000, "body_ms": 5000, "deadline_ms": 5000,
         },
         "fhir": {
-            "deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "connections": 32, "breaker_failures": 20,
+            "deadline_ms": 2500, "max_pages": 5, "max_bytes": 20_000_000, "connections": 64, "breaker_failures": 20,
             "breaker_rest_ms": 5000, "allowed": (), "private_networks": (), "ca_file": None,
         },
         "cors": {"origins": ("*",)},

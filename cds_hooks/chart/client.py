@@ -71,7 +71,7 @@ class FhirClient:
         max_pages: int = 5,
         max_bytes: int = 20_000_000,
         attempts: int = 3,
-        connections: int = 32,
+        connections: int = 64,
         peers: Peers | None = None,
         clock: Callable[[], float] = time.monotonic,
         resolver: Resolver | None = None,

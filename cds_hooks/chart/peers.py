@@ -34,7 +34,7 @@ class Peers:
     def __init__(
         self,
         *,
-        connections: int = 32,
+        connections: int = 64,
         failures: int = 20,
         rest_s: float = 5.0,
         name: Callable[[str], str] = lambda base: "other",
