@@ -77,6 +77,7 @@ class Metrics:
         self._turned = cache(turned.labels)
         self._unsure = cache(degraded.labels)
         self._unlogged = counter("log_failures", "Log lines that could not be written")
+        self._missed = counter("missed_beats", "Times that a worker could not look after itself")
         self._at_work = gauge("at_work", "Requests with a body that are being worked on")
         self._breakers: dict[tuple[str, str], Gauge] = {}
         self._breaker = breakers.labels
@@ -154,6 +155,10 @@ class Metrics:
     def unlogged(self) -> None:
         """Count a log line that could not be written."""
         self._unlogged.inc()
+
+    def missed_beat(self) -> None:
+        """Count a beat of the pulse that failed."""
+        self._missed.inc()
 
     def refused(self, reason: str) -> None:
         """Count a request that was refused before it was read: "full", "slow body"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from contextlib import suppress
 from typing import Final
 
 from cds_hooks.settings import Server
@@ -41,5 +42,6 @@ class Pulse:
         while not pause.wait(_EVERY_S):
             try:
                 self.beat()
-            except OSError:  # a full disk, or a folder of counters that is gone: the calls go on without them
-                continue
+            except Exception:  # a full disk, a folder of counters that is gone: whatever it is, the next beat must come
+                with suppress(Exception):
+                    self._metrics.missed_beat()
