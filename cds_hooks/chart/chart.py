@@ -77,7 +77,10 @@ class _Table:
         try:
             concept = resource[self.path]
             dull = self.dull_codings
-            for coding in concept["coding"]:
+            listed = concept.get("coding")
+            if listed is None and "code" in concept:  # a Coding, not a concept
+                return False
+            for coding in listed or ():
                 if (coding["system"], coding["code"], coding.get("display")) not in dull:
                     return False
             return not self.by_words or hash(concept.get("text")) in self.dull_texts

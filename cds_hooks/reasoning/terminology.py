@@ -46,6 +46,13 @@ class ValueSet:
     prefixes: tuple[tuple[str, str], ...] = ()
     pattern: re.Pattern[str] | None = None
     displays: Mapping[Key, str] = field(default_factory=dict)
+    #: The header codes by system, as `str.startswith` takes them.
+    heads: dict[str | None, tuple[str, ...]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Group the header codes."""
+        for system, prefix in self.prefixes:
+            self.heads[system] = (*self.heads.get(system, ()), prefix)
 
     @property
     def id(self) -> str:
@@ -118,14 +125,13 @@ class Terminology:
             if any(code == value for _, code in value_set.keys):
                 return "code"
         else:
-            keys, prefixes = value_set.keys, value_set.prefixes
+            keys, heads = value_set.keys, value_set.heads
             for pair in codings(value):
                 key = self._memo.get(pair) or self.key(*pair)
                 if key in keys:
                     return "code"
-                for other, prefix in prefixes:
-                    if other == key[0] and key[1].startswith(prefix):
-                        return "code"
+                if heads and key[0] in heads and key[1].startswith(heads[key[0]]):
+                    return "code"
         return "words" if value_set.pattern is not None and value_set.reads(value) is not None else None
 
     def translate(self, concept_map: ConceptMap, concept: Any) -> dict[str, Any] | None:

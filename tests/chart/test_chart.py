@@ -262,3 +262,26 @@ def test_words_beside_a_code_that_was_of_no_interest_before() -> None:
            {"code": {"coding": [{"display": ["x"], "code": {}, "system": 1}], "text": "glow"}}]  # fmt: skip
     for _ in range(2):
         assert retrieval.select("Condition", odd)["glowing"] == odd
+
+
+def test_a_coding_instead_of_a_concept_is_looked_at() -> None:
+    selection = Selection("mr", "ImagingStudy", "modality", frozenset({("dicom", "MR")}))
+    retrieval = Retrieval([Query("studies", "ImagingStudy")], [selection], lambda system, code: (system, code))
+    studies = [{"modality": [{"system": "dicom", "code": code}]} for code in ("CT", "CT", "MR")]
+    bare = [{"modality": {"system": "dicom", "code": code}} for code in ("CT", "MR", "MR")]
+    for _ in range(2):
+        assert retrieval.select("ImagingStudy", studies)["mr"] == studies[2:]
+        assert retrieval.select("ImagingStudy", bare)["mr"] == bare[1:]
+
+
+def test_text_alone_is_looked_at_once() -> None:
+    looked: list[Any] = []
+
+    def read(concept: Any) -> str | None:
+        looked.append(concept)
+        return None
+
+    selection = Selection("any", "Condition", "code", frozenset(), (), read)
+    retrieval = Retrieval([Query("conditions", "Condition")], [selection], lambda system, code: (system, code))
+    assert retrieval.select("Condition", [{"code": {"text": "filler"}}] * 5)["any"] == []
+    assert len(looked) == 1
