@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 #: Elements that change from draft to draft although the order stays what it is. Whatever is not named here counts: an
@@ -41,7 +41,8 @@ def _kept(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(value.split()).casefold()
     if isinstance(value, list):
-        return sorted((one for item in value if (one := _kept(item)) not in _EMPTY), key=_written)
+        items = [one for item in value if (one := _kept(item)) not in _EMPTY]
+        return sorted(items, key=_written) if len(items) > 1 else items
     if isinstance(value, dict):
         aside = _ASIDE | _NAMES if "system" in value and "code" in value else _ASIDE
         kept = {key: _kept(item) for key, item in value.items() if key not in aside and not key.startswith("_")}
@@ -49,5 +50,4 @@ def _kept(value: Any) -> Any:
     return value
 
 
-def _written(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+_written: Final[Callable[[Any], str]] = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
