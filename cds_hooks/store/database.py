@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, TypeVar, get_args
@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, Select, create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from cds_hooks.errors import ContentError, StorageError
+from cds_hooks.store.watchdog import Watchdog
 
 #: `read`: no transaction. `write`: survives the process. `keep`: survives the machine.
 Mode = Literal["read", "write", "keep"]
@@ -32,6 +33,11 @@ _PATIENCE: Final[Mapping[Mode, float]] = {"read": 0.25, "write": 1.0, "keep": 1.
 #: Seconds for which a database that could not be reached is left alone, so that not every call waits for it. What
 #: must be kept is tried all the same: there is nothing else to do with it.
 _REST: Final = 1.0
+#: Seconds in which a connection that the server has closed is found out.
+_AT_ONCE: Final = 0.2
+#: Seconds after which a PostgreSQL server that does not answer is not waited for any longer.
+_HANGS_S: Final[Mapping[Mode, float]] = {"read": 0.5, "write": 1.0, "keep": 2.0}
+_UNWATCHED: Final = nullcontext()
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.
 _POOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {"pool_size": 4, "max_overflow": 28, "pool_timeout": 0.5},
@@ -68,6 +74,7 @@ class Database:
         self._create: Final = create
         self._turn: Final = Lock()
         self._rest_until = 0.0
+        self._watchdog: Final = Watchdog()
         self._asked: Final[dict[Select[Any], tuple[str, tuple[str, ...] | None]]] = {}
         make = self._sqlite if self.sqlite else self._postgresql
         self._engines: Final[Mapping[Mode, Engine]] = {mode: make(mode) for mode in get_args(Mode)}
@@ -81,11 +88,14 @@ class Database:
         """
         if mode != "keep" and time.monotonic() < self._rest_until:
             raise StorageError("the database could not be reached a moment ago")
+        began = time.monotonic()
         try:
             try:
                 return self._attempt(work, mode)
             except DBAPIError as error:
-                if not error.connection_invalidated or getattr(error, "committing", False):
+                # A stale connection fails at once; who has waited for one that hangs has no time for another.
+                stale = error.connection_invalidated and time.monotonic() - began < _AT_ONCE
+                if not stale or getattr(error, "committing", False):
                     raise
                 return self._attempt(work, mode)
         except DBAPIError as error:
@@ -103,19 +113,24 @@ class Database:
         """
         engine = self._engines["read"]
         text, places = self._asked.get(question) or self._written(question)
-        if time.monotonic() >= self._rest_until:
+        began = time.monotonic()
+        if began >= self._rest_until:
             with suppress(SQLAlchemyError, engine.dialect.loaded_dbapi.Error):
                 connection = engine.raw_connection()
                 try:
-                    cursor = connection.cursor()
-                    cursor.execute(text, tuple(values[name] for name in places) if places is not None else values)
-                    found: Sequence[Sequence[Any]] = cursor.fetchall()
-                    cursor.close()
+                    with self._watched(connection.driver_connection, "read"):
+                        cursor = connection.cursor()
+                        cursor.execute(text, tuple(values[name] for name in places) if places is not None else values)
+                        found: Sequence[Sequence[Any]] = cursor.fetchall()
+                        cursor.close()
                 except BaseException:
                     connection.invalidate()
                     raise
                 connection.close()
                 return found
+        if time.monotonic() - began > _AT_ONCE:
+            self._rest_until = time.monotonic() + _REST
+            raise StorageError("the database does not answer")
         return self.run(lambda connection: connection.execute(question, values).all(), "read")
 
     def _written(self, question: Select[Any]) -> tuple[str, tuple[str, ...] | None]:
@@ -137,19 +152,38 @@ class Database:
     def _attempt(self, work: Callable[[Connection], T], mode: Mode) -> T:
         engine = self._engines[mode]
         if mode == "read":
-            with engine.connect() as connection:
+            with engine.connect() as connection, self._watched(connection.connection.driver_connection, mode):
                 return work(connection)
         if not self.sqlite:
-            return _transact(engine, work)
+            return self._transact(engine, work, mode)
         if not self._turn.acquire(timeout=_PATIENCE[mode]):
             raise StorageError("too many wait to write")
         try:
-            done = _transact(engine, work)
+            done = self._transact(engine, work, mode)
         finally:
             self._turn.release()
         if mode == "keep":
             self._see_file()
         return done
+
+    def _transact(self, engine: Engine, work: Callable[[Connection], T], mode: Mode) -> T:
+        with engine.connect() as connection, self._watched(connection.connection.driver_connection, mode):
+            transaction = connection.begin()
+            try:
+                done = work(connection)
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                error.committing = True  # type: ignore[attr-defined]
+                raise
+            return done
+
+    def _watched(self, connection: Any, mode: Mode) -> AbstractContextManager[None]:
+        """Bounds the time of what is done with the connection. SQLite is in our own process and bounds it itself."""
+        return _UNWATCHED if self.sqlite else self._watchdog.over(connection, _HANGS_S[mode])
 
     def _see_file(self) -> None:
         """Raise StorageError if the file was taken away while it was written to: what was kept is kept nowhere."""
@@ -208,17 +242,6 @@ class Database:
         except ImportError:
             reason = "PostgreSQL needs a driver: install hfs-cds-hooks[postgresql]"
             raise ContentError("settings", "storage.url", reason) from None
-
-
-def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection, connection.begin() as transaction:
-        done = work(connection)
-        try:
-            transaction.commit()
-        except DBAPIError as error:
-            error.committing = True  # type: ignore[attr-defined]
-            raise
-        return done
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

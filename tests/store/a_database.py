@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -112,6 +113,14 @@ class Postgres:
 
     def stop(self) -> None:
         self._control("stop", "-m", "immediate", "-w")
+
+    def halt(self, how: signal.Signals) -> None:
+        """Stop all its processes where they are (SIGSTOP), or let them go on (SIGCONT)."""
+        first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = [path.read_text().split() for path in Path(f"/proc/{first}/task").glob("*/children")]
+        others = [int(pid) for pids in children for pid in pids]
+        for pid in (first, *others):
+            os.kill(pid, how)
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import threading
 import time
@@ -226,6 +227,26 @@ def test_postgresql_is_restarted(server: Postgres, plans: list[Loaded], tmp_path
         server.stop()
         server.start()
         # The connections of the pool are stale; nobody need hear of it.
+        well(client)
+    finally:
+        store.close()
+
+
+def test_postgresql_hangs(server: Postgres, plans: list[Loaded], tmp_path: Path) -> None:
+    """Connections stay open, and nothing comes over them: neither its own timeouts nor TCP's end the wait."""
+    wanted = Wanted(server.new_database(), secret_key=SECRET)
+    prepare(wanted, tmp_path)
+    store = open_store(wanted, tmp_path)
+    client = app_on(store, plans, tmp_path)
+    try:
+        well(client)
+        server.halt(signal.SIGSTOP)
+        try:
+            ill(client)
+            ill(client)
+        finally:
+            server.halt(signal.SIGCONT)
+        time.sleep(1.1)
         well(client)
     finally:
         store.close()
