@@ -161,7 +161,7 @@ class CdsService:
     def explain(self, service_id: str, request: HookRequest, caller: Caller = ANONYMOUS) -> dict[str, Any]:
         """The trace of a call, as JSON."""
         service = self._services[service_id]
-        thought = self._think(service, request, caller)
+        thought = self._think(service, request, caller, whole=True)
         cards, broken = self._cards(service, thought)
         summaries = {rule: card.summary for rule, card in cards.items()}
         silenced = {**thought.decision.silenced, **broken}
@@ -169,7 +169,7 @@ class CdsService:
 
     # ---- the steps
 
-    def _think(self, service: _Service, request: HookRequest, caller: Caller) -> Thought:
+    def _think(self, service: _Service, request: HookRequest, caller: Caller, *, whole: bool = False) -> Thought:
         plan = service.loaded.plan
         server, refusal = self._server(request, caller)
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
@@ -180,7 +180,7 @@ class CdsService:
         reader = partial(server.referenced, pool=pool) if server else None
         chart = Chart(plan.retrieval, request.patient_id, sources, request.drafts, reader)
         asked = Asked(request.hook, request.user_id, _selected(service, request, chart))
-        evaluation = Evaluation(plan, chart, asked, self._clock(), request.until)
+        evaluation = Evaluation(plan, chart, asked, self._clock(), request.until, whole=whole)
         findings = evaluation.findings()
         _require_decision(service.queries, sources, evaluation, findings)
         requested = Requested(request.patient_id, request.user_id, request.encounter_id)

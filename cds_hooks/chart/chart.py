@@ -204,6 +204,15 @@ class Chart:
             found = self._inputs[name]
         return found
 
+    def kinds(self) -> frozenset[str]:
+        """The types of which there is a resource, or may be one that could not be had."""
+        found, sources = [], self.sources
+        for kind, query in self._retrieval.query_of_type.items():
+            source = sources.get(query.key)
+            if source is None or source.resources or not source.complete:
+                found.append(kind)
+        return frozenset(found)
+
     def own(self, kind: str) -> list[dict[str, Any]]:
         """The resources of a type that are this patient's."""
         if kind not in self._own:

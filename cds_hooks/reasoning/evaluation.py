@@ -15,6 +15,7 @@ from cds_hooks.chart.chart import Chart
 from cds_hooks.errors import Rejected
 from cds_hooks.reasoning.functions import Unknowable, raw
 from cds_hooks.reasoning.nodes import NOTHING, Collection, Verdict, verdict_of
+from cds_hooks.reasoning.nothing import over_nothing
 from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
 from cds_hooks.reasoning.terminology import Terminology, ValueSet
 
@@ -43,8 +44,14 @@ class Finding:
 class Evaluation:
     """Evaluates a plan over a chart. Each fact is computed once, when first read; nothing else is touched."""
 
-    def __init__(self, plan: Plan, chart: Chart, asked: Asked, now: datetime, until: float = math.inf) -> None:
-        """`until` is when the answer has to be ready, as a reading of time.monotonic()."""
+    def __init__(
+        self, plan: Plan, chart: Chart, asked: Asked, now: datetime, until: float = math.inf, *, whole: bool = False
+    ) -> None:
+        """`until` is when the answer has to be ready, as a reading of time.monotonic().
+
+        `whole` computes every fact that is read, for a trace that shows them all; otherwise a fact for which there is
+        no data is known beforehand.
+        """
         self.plan: Final = plan
         self.chart: Final = chart
         self.asked: Final = asked
@@ -60,6 +67,8 @@ class Evaluation:
             "drafts": Collection(list(chart.drafts)),
         }
         self._gates: dict[str, Verdict] = {}
+        self._beforehand: Final = {} if whole else over_nothing(plan)
+        self._there: frozenset[str] | None = None
 
     # ---- what expressions and their functions ask for
 
@@ -80,8 +89,10 @@ class Evaluation:
             return known
         fact = self.plan.facts.get(name)
         if fact is not None:
-            self.watch_time()
-            found = fact.condition.expression.collect(self, [])
+            found = self._known_beforehand(name)
+            if found is None:
+                self.watch_time()
+                found = fact.condition.expression.collect(self, [])
         else:
             given = self.chart.input(name)
             if given is None:
@@ -89,6 +100,15 @@ class Evaluation:
             found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
         self._values[name] = found
         return found
+
+    def _known_beforehand(self, name: str) -> Collection | None:
+        """The value of a fact that rests on types of which there is nothing."""
+        known = self._beforehand.get(name)
+        if known is None:
+            return None
+        if self._there is None:
+            self._there = self.chart.kinds()
+        return known[0] if known[1].isdisjoint(self._there) else None
 
     def contains(self, value_set: ValueSet, value: Any) -> bool:
         """Whether a concept or string is in the set. A match by words is weaker than one by code: it is noted."""
