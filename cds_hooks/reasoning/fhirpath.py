@@ -19,6 +19,7 @@ from typing import Any, Final
 from antlr4 import CommonTokenStream, InputStream
 from antlr4.error.ErrorListener import ErrorListener
 from fhirpathpy.engine import do_eval
+from fhirpathpy.engine.nodes import TypeInfo
 from fhirpathpy.parser import parse as parse_loosely
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
 from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser
@@ -47,7 +48,7 @@ from cds_hooks.reasoning.nodes import (
     Where,
     Xor,
 )  # fmt: skip
-from cds_hooks.reasoning.plain import Concat, Matches, Member, OneOf, Path, Present, Same, Text
+from cds_hooks.reasoning.plain import Concat, Matches, Member, OfType, OneOf, Path, Present, Same, Text
 from cds_hooks.reasoning.terminology import ValueSet
 
 
@@ -158,6 +159,11 @@ def _pattern(arguments: list[Node]) -> re.Pattern[str] | None:
         raise ExpressionError(f"matches(): {error}") from None
 
 
+def _plain_words(node: Node) -> list[str]:
+    """The identifiers of `dateTime` or `FHIR.dateTime`."""
+    return [part["text"] for part in walk(node) if part["type"] == "Identifier"]
+
+
 def _plain_steps(node: Node) -> tuple[str, ...]:
     parts = children(node)
     if node["type"] in ("TermExpression", "InvocationTerm") and len(parts) == 1:
@@ -255,6 +261,8 @@ class Compiler:
             return chosen if name == "where" else Exists(chosen)
         if name == "intersect" and len(arguments) == 1:
             return Intersect(source, self._node(arguments[0]))
+        if name == "ofType" and len(arguments) == 1 and len(_plain_words(arguments[0])) == 1:
+            return OfType(source, TypeInfo(arguments[0]["text"], None))
         if name == "matches" and (pattern := _pattern(arguments)):
             return Matches(source, pattern)
         if name in ("exists", "empty") and not arguments:

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fhirpathpy.engine.nodes import TypeInfo
+
 from cds_hooks.reasoning.elements import typed, values_of
 from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.nodes import UNKNOWN, Collection, Environment, Expression, Items, Truth, Verdict
@@ -104,6 +106,23 @@ class Matches(Truth):
             env.trouble("expression")
             return None
         return self.pattern.search(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class OfType(Items):
+    """`onset.ofType(dateTime)`: the items of a type, as fhirpathpy tells types."""
+
+    source: Expression
+    kind: TypeInfo
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        found = self.source.collect(env, this)
+        if not found.complete:
+            return UNKNOWN
+        if not found.items:
+            return found
+        kinds = ((item, TypeInfo.from_value(item)) for item in found.items)
+        return Collection([item for item, kind in kinds if kind is not None and kind.is_(self.kind)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,10 @@ CONSTRUCTS = [
     "'x' & nothing & 'y'", "id & name.given", "id.matches('^t')", "note.text.matches('glow')", "nothing.matches('a')",
     "%hook.matches('^patient')", "name.given.matches('A')", "id & 'x' = 'plainx'",
     "deceased.ofType(boolean).exists()", "deceased.ofType(boolean).exists($this = true)",
-    "deceased.ofType(dateTime).exists()", "value.ofType(string)", "value.ofType(Quantity).value",
+    "deceased.ofType(dateTime).exists()", "value.ofType(string)", "deceased.ofType(FHIR.boolean).exists()",
+    "(onset.ofType(dateTime) | onset.ofType(Period))", "onset.ofType(string)", "id.ofType(string)",
+    "'a'.ofType(string)", "name.ofType(HumanName)",
+    "stage.ofType(BackboneElement)", "recordedDate.ofType(date)", "value.ofType(Quantity).value",
     "id.length() > 4", "code.ofType(CodeableConcept).exists()", "true", "false", "{}", "{}.exists()", "iif(true, 'a')",
     "iif({}, 'a', 'b')",
 ]  # fmt: skip
