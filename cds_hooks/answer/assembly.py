@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +11,7 @@ from cds_hooks.answer.facts import Facts
 from cds_hooks.answer.suggestions import Requested, actions_of
 from cds_hooks.answer.templates import Cards, Words, clock
 from cds_hooks.chart.reading import name_of
+from cds_hooks.protocol.identity import new_uuid
 from cds_hooks.protocol.response import Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
 from cds_hooks.reasoning.plan import CRITICAL, LEVELS, Plan, Rule
@@ -116,7 +116,7 @@ class _Quarrel:
 
 
 def build(
-    rule: Rule, evaluation: Evaluation, cards: Cards, requested: Requested, label: str, today_uuid: Any = uuid.uuid4
+    rule: Rule, evaluation: Evaluation, cards: Cards, requested: Requested, label: str
 ) -> Card:
     """The card of a rule. Raises ContentError or ValidationError when content does not fit: caught by lint and test."""
     context: Mapping[str, Any] = {
@@ -127,10 +127,10 @@ def build(
     for suggestion in rule.suggestions:
         actions = actions_of(suggestion, evaluation, requested)
         if actions:
-            suggestions.append({"label": suggestion.label, "uuid": str(today_uuid()), "actions": actions,
+            suggestions.append({"label": suggestion.label, "uuid": new_uuid(), "actions": actions,
                                 **({"isRecommended": True} if suggestion.recommended else {})})  # fmt: skip
     return Card.model_validate({
-        "uuid": str(today_uuid()), "summary": summary, "detail": detail, "indicator": rule.indicator,
+        "uuid": new_uuid(), "summary": summary, "detail": detail, "indicator": rule.indicator,
         "source": _source(label, *(rule.topic.get(key) for key in ("system", "code", "display"))),
         "overrideReasons": _reasons(*(tuple(reason.items()) for reason in evaluation.plan.override_reasons)),
         **({"suggestions": suggestions, "selectionBehavior": rule.selection_behavior} if suggestions else {}),

@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, Select, create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from cds_hooks.errors import ContentError, StorageError
+from cds_hooks.store.near import Near
 from cds_hooks.store.watchdog import Watchdog
 
 #: `read`: no transaction. `write`: survives the process. `keep`: survives the machine.
@@ -78,6 +79,7 @@ class Database:
         self._asked: Final[dict[Select[Any], tuple[str, tuple[str, ...] | None]]] = {}
         make = self._sqlite if self.sqlite else self._postgresql
         self._engines: Final[Mapping[Mode, Engine]] = {mode: make(mode) for mode in get_args(Mode)}
+        self._near: Final = Near(lambda: self._opened("read"), lambda: _identity(self._path)) if self.sqlite else None
 
     # ---- work
 
@@ -111,10 +113,13 @@ class Database:
         Values and columns are numbers and strings, which need no conversion. Whatever goes wrong is left to `run`,
         which asks again and tells; raise StorageError.
         """
-        engine = self._engines["read"]
         text, places = self._asked.get(question) or self._written(question)
+        if self._near is not None:
+            with suppress(sqlite3.Error):
+                return self._near.rows(text, [values[name] for name in places or ()])
         began = time.monotonic()
-        if began >= self._rest_until:
+        if self._near is None and began >= self._rest_until:
+            engine = self._engines["read"]
             with suppress(SQLAlchemyError, engine.dialect.loaded_dbapi.Error):
                 connection = engine.raw_connection()
                 try:
@@ -142,6 +147,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
+        if self._near is not None:
+            self._near.close()
         for engine in self._engines.values():
             engine.dispose()
 
@@ -192,23 +199,27 @@ class Database:
 
     # ---- connections
 
-    def _sqlite(self, use: Mode) -> Engine:
-        path = Path(str(self.url.database)).absolute()
+    @property
+    def _path(self) -> Path:
+        return Path(str(self.url.database)).absolute()
+
+    def _opened(self, use: Mode) -> sqlite3.Connection:
+        """A new connection to the SQLite file."""
         access = "rwc" if self._create else "rw"
+        # isolation_level: the driver must not begin transactions of its own.
+        connection = sqlite3.connect(f"file:{quote(str(self._path))}?mode={access}", uri=True, isolation_level=None,
+                                     timeout=_PATIENCE[use], check_same_thread=False)  # fmt: skip
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if use == 'keep' else 'NORMAL'}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-        def connect() -> sqlite3.Connection:
-            # isolation_level: the driver must not begin transactions of its own.
-            connection = sqlite3.connect(f"file:{quote(str(path))}?mode={access}", uri=True, isolation_level=None,
-                                         timeout=_PATIENCE[use], check_same_thread=False)  # fmt: skip
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(f"PRAGMA synchronous={'FULL' if use == 'keep' else 'NORMAL'}")
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
-        engine = create_engine(self.url, creator=connect, poolclass=QueuePool, **_POOLS["sqlite"])
+    def _sqlite(self, use: Mode) -> Engine:
+        path = self._path
+        engine = create_engine(self.url, creator=lambda: self._opened(use), poolclass=QueuePool, **_POOLS["sqlite"])
         if use != "read":
             # A transaction that begins as a reader and then writes can fail at once, without waiting for its turn.
             event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

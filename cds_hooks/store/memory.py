@@ -46,6 +46,7 @@ class StoredMemory:
     def __init__(self, database: Database, key: Key) -> None:
         self._database: Final = database
         self._key: Final = key
+        self._last: Final = threading.local()
         self._outbox: Final = Outbox(self._write_issued)
         self._insert_issued: Final = insert_new(ISSUED, database.sqlite)
         self._insert_feedback: Final = insert_new(FEEDBACK, database.sqlite)
@@ -114,7 +115,12 @@ class StoredMemory:
 
     def _patient(self, caller: Caller, patient_id: str) -> str:
         """The same id in another client's or tenant's records is another patient."""
-        return self._key.fingerprint("patient", caller.name, caller.tenant or "", patient_id)
+        asked = caller, patient_id
+        last: tuple[Any, str] | None = getattr(self._last, "patient", None)
+        if last is None or last[0] != asked:  # a call with a card asks twice
+            fingerprint = self._key.fingerprint("patient", caller.name, caller.tenant or "", patient_id)
+            self._last.patient = last = asked, fingerprint
+        return last[1]
 
     def _write_issued(self, rows: Sequence[Row]) -> None:
         def store(connection: Connection) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import uuid
 
 from werkzeug.datastructures import Headers
+
+from cds_hooks.protocol.identity import new_uuid
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # https://www.w3.org/TR/trace-context/#traceparent-header; ids of zeros alone are invalid, and so is version ff
@@ -20,7 +21,7 @@ _PREFLIGHT = (
 
 def request_id(offered: str | None) -> str:
     """Return the id that the client offers if it is harmless, else a new one."""
-    return offered if offered and _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
+    return offered if offered and _REQUEST_ID.fullmatch(offered) else new_uuid()
 
 
 def trace_parent(offered: str | None) -> str | None:
