@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import partial
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from cds_hooks.protocol.hooks import HOOKS, Hook
 from cds_hooks.protocol.request import HookRequest
 from cds_hooks.protocol.response import Card, Response
 from cds_hooks.reasoning.evaluation import Asked, Evaluation, Finding
-from cds_hooks.reasoning.plan import Plan
+from cds_hooks.reasoning.plan import Plan, Rule
 from cds_hooks.reasoning.trace import trace
 from cds_hooks.recall import Recall, reasons_offered, unkept
 from cds_hooks.store.port import Memory, NoMemory
@@ -34,9 +34,23 @@ from cds_hooks.store.port import Memory, NoMemory
 Clock = Callable[[], datetime]
 
 
+#: The minute since 1970 for which the offset was asked for, and the offset.
+_offset: tuple[float, tzinfo | None] = (-1.0, None)
+
+
 def now_here() -> datetime:
-    """The current moment with the server's own offset: calendar days are those of its users."""
-    return datetime.now().astimezone()
+    """The current moment with the server's own offset: calendar days are those of its users.
+
+    Asking the system for the offset takes longer than for the time; it changes with the minute at most.
+    """
+    global _offset
+    seconds = time.time()
+    minute = seconds // 60
+    known, zone = _offset
+    if known != minute:
+        zone = datetime.fromtimestamp(seconds).astimezone().tzinfo
+        _offset = minute, zone
+    return datetime.fromtimestamp(seconds, zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +158,18 @@ class CdsService:
         thought = self._think(service, request, caller)
         thought_s = time.perf_counter() - started
         cards, broken = self._cards(service, thought)
-        sources = thought.evaluation.chart.sources
+        undecided = [one.rule for one in thought.findings if one.verdict is None]
         if cards:
             self._recall(service_id, request, caller).remember(thought.evaluation, cards, thought.decision.spoken)
+        sources, troubles = thought.evaluation.chart.sources, thought.troubles()
         return Answered(
             Response(cards=tuple(cards.values())).payload() if cards else {"cards": []},
-            _log(service.loaded.plan, thought, len(cards), broken, thought_s),
+            _log(service.loaded.plan, thought, undecided, len(cards), broken, troubles, thought_s),
             tuple(rule.topic["code"] for rule in thought.decision.spoken if rule.id in cards),
-            thought.troubles(),
+            troubles,
             tuple([(key, source.how) for key, source in sources.items()]),
             fetches(sources) if request.fhir_server else (),
-            tuple([one.rule.topic["code"] for one in thought.findings if one.verdict is None]),
+            tuple([rule.topic["code"] for rule in undecided]),
             tuple(rule.topic["code"] for rule in thought.decision.snoozed),
         )
 
@@ -287,16 +302,18 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, CdsHooksError) else type(error).__name__
 
 
-def _log(plan: Plan, thought: Thought, cards: int, broken: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def _log(
+    plan: Plan, thought: Thought, undecided: Sequence[Rule], cards: int, broken: Mapping[str, str],
+    troubles: Mapping[str, int], seconds: float,
+) -> dict[str, Any]:  # fmt: skip
     """What the log line says of a call: counts and names of ours, nothing of the patient."""
-    verdicts = [finding.verdict for finding in thought.findings]
     line: dict[str, Any] = {
         "plan": plan.id, "content": plan.digest[:12], "cards": cards, "think_ms": round(seconds * 1000, 3),
     }  # fmt: skip
     if plan.site:
         line["site"] = plan.site
-    if any(verdict is None for verdict in verdicts):
-        line["unknown"] = [finding.rule.id for finding in thought.findings if finding.verdict is None]
+    if undecided:
+        line["unknown"] = [rule.id for rule in undecided]
     if thought.decision.silenced:
         line["silenced"] = sorted(thought.decision.silenced)
     if thought.decision.snoozed:
@@ -307,7 +324,6 @@ def _log(plan: Plan, thought: Thought, cards: int, broken: Mapping[str, str], se
     odd = {key: source.how for key, source in sources.items() if source.how not in ("supplied", "null")}
     if odd:
         line["inputs"] = odd
-    troubles = thought.troubles()
     if troubles:
         line["troubles"] = troubles
     return line

@@ -19,7 +19,7 @@ from cds_hooks.web.places import Doorkeeper, Places, turned_away
 from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import register_problems
 from cds_hooks.web.pulse import Pulse
-from cds_hooks.web.routes import CALL, Door, blueprint
+from cds_hooks.web.routes import CALL, Door, add_routes
 from cds_hooks.web.tracing import Tracing
 from cds_hooks.web.visit import Visit, visit
 
@@ -49,7 +49,7 @@ def create_app(
     log = open_log(settings.log, log_to)
     metrics = Metrics()
     register_problems(app, log, metrics)
-    app.register_blueprint(blueprint(Door(service, settings, metrics, gate), development=settings.development))
+    add_routes(app, Door(service, settings, metrics, gate), development=settings.development)
     _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
     if tracing is not None:
         _trace(app, tracing)
@@ -76,7 +76,8 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
 
     @app.after_request
     def finish(response: Response) -> Response:
-        now, environ, rule = visit(), request.environ, request.url_rule
+        now, rule = visit(), request.url_rule
+        environ = now.environ
         method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
         stamp(response.headers, method, environ.get("HTTP_ORIGIN"), now.request_id)
         if method == "POST" and rule is not None and rule.endpoint == CALL:

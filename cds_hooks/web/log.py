@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import BinaryIO
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
@@ -21,13 +23,16 @@ def open_log(wanted: str, stream: BinaryIO | None = None) -> FilteringBoundLogge
     logger: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(stream or sys.stderr.buffer),
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            _line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     ).bind()
     return logger
+
+
+def _line(_logger: object, level: str, event: MutableMapping[str, Any]) -> bytes:
+    """Level, time and all else as JSON, in one step rather than three: each request logs a line."""
+    return orjson.dumps({**event, "level": level, "time": datetime.now(UTC).isoformat().replace("+00:00", "Z")})
 
 
 def frames(error: BaseException) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Flask, Response, request
 
 from cds_hooks.errors import Rejected, Unauthorized
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
@@ -21,9 +21,8 @@ from cds_hooks.web.problem import problem
 from cds_hooks.web.reply import Reply, json_reply
 from cds_hooks.web.visit import Visit, visit
 
-#: Name of the blueprint, and of the endpoint of a call within the app.
-NAME = "cds"
-CALL = "cds.call"
+#: Name of the endpoint of a call within the app.
+CALL = "call"
 
 
 class Door:
@@ -126,7 +125,7 @@ class Door:
     def _hook_request(self, service_id: str, now: Visit) -> HookRequest:
         hook = self._hook(service_id, now)
         until = time.monotonic() + self._deadline_s
-        body = parse_json(request.environ, now.body)
+        body = parse_json(now.environ, now.body)
         hook_request = parse_request(body, hook, now.body, until=until, pass_on=now.pass_on())
         if hook_request.problems:
             self._metrics.tolerated(hook_request.problems)
@@ -134,14 +133,16 @@ class Door:
         return hook_request
 
 
-def blueprint(door: Door, *, development: bool) -> Blueprint:
-    """Return the routes of the door. Those with a doubled slash serve clients that append "/id" to "cds-services/"."""
-    routes = Blueprint(NAME, __name__)
+def add_routes(routes: Flask, door: Door, *, development: bool) -> None:
+    """Add the routes of the door. Those with a doubled slash serve clients that append "/id" to "cds-services/".
+
+    Not a blueprint: there is one set of routes, and looking for blueprints costs each request.
+    """
     get, post = ["GET"], ["POST"]
     for path in ("/cds-services", "/cds-services/"):
         routes.add_url_rule(path, "discovery", door.discovery, methods=get)
     for path in ("/cds-services/<service_id>", "/cds-services//<service_id>"):
-        routes.add_url_rule(path, "call", door.call, methods=post)
+        routes.add_url_rule(path, CALL, door.call, methods=post)
         routes.add_url_rule(f"{path}/feedback", "feedback", door.feedback, methods=post)
     if development:
         routes.add_url_rule("/explain/<service_id>", "explain", door.explain, methods=post)
@@ -150,7 +151,6 @@ def blueprint(door: Door, *, development: bool) -> Blueprint:
     routes.add_url_rule("/health/ready", "ready", door.ready, methods=get)
     routes.add_url_rule("/openapi.json", "openapi", door.openapi, methods=get)
     routes.add_url_rule("/metrics", "metrics", door.scrape, methods=get)
-    return routes
 
 
 def _paths(service_id: str) -> tuple[str, str]:

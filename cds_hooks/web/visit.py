@@ -31,6 +31,8 @@ class Visit:
     span: Any = None
     #: What the log line shall say beyond the usual.
     facts: dict[str, Any] = field(default_factory=dict)
+    #: The WSGI environment.
+    environ: dict[str, Any] = field(default_factory=dict)
 
     def pass_on(self) -> dict[str, str]:
         """Return the headers by which the requests to a FHIR server can be tied to this one."""
@@ -40,6 +42,7 @@ class Visit:
     def enter(self, environ: dict[str, Any]) -> None:
         """Make this the visit of the request with this environment."""
         environ[_KEY] = self
+        self.environ = environ
 
 
 def visit() -> Visit:
