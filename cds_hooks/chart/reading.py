@@ -42,9 +42,12 @@ def texts(concept: Any) -> Iterator[str]:
     if isinstance(concept, str):
         yield concept
     elif isinstance(concept, dict):
-        for item in (concept, *as_list(concept.get("coding"))):
-            for key in ("text", "display"):
-                if isinstance(item, dict) and isinstance(word := item.get(key), str) and word.strip():
+        listed = concept.get("coding")
+        for item in (concept, *listed) if isinstance(listed, list) else (concept, listed):
+            if isinstance(item, dict):
+                if isinstance(word := item.get("text"), str) and word.strip():
+                    yield word
+                if isinstance(word := item.get("display"), str) and word.strip():
                     yield word
 
 

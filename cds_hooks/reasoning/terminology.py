@@ -46,6 +46,9 @@ class ValueSet:
     prefixes: tuple[tuple[str, str], ...] = ()
     pattern: re.Pattern[str] | None = None
     displays: Mapping[Key, str] = field(default_factory=dict)
+    #: Whether a text holds the pattern, by the hash of the text: texts repeat, within a chart and from chart to chart,
+    #: and are not kept.
+    heard: dict[int, bool] = field(init=False, default_factory=dict, repr=False, compare=False)
     #: The header codes by system, as `str.startswith` takes them.
     heads: dict[str | None, tuple[str, ...]] = field(init=False, default_factory=dict)
 
@@ -62,7 +65,16 @@ class ValueSet:
         """The first words of a concept or string in which the pattern is found."""
         if self.pattern is None:
             return None
-        return next((text for text in texts(value) if self.pattern.search(text[:_LONGEST_TEXT])), None)
+        heard = self.heard
+        for text in texts(value):
+            known = heard.get(hash(text))
+            if known is None:
+                if len(heard) >= _MEMO:
+                    heard.clear()
+                known = heard[hash(text)] = self.pattern.search(text[:_LONGEST_TEXT]) is not None
+            if known:
+                return text
+        return None
 
 
 @dataclass(frozen=True, slots=True)
