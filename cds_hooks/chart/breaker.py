@@ -1,8 +1,8 @@
 """A circuit breaker: a FHIR server that has not answered for a while is left alone, and then tried with one request.
 
 Written here because the kept libraries do not fit a server with threads: pybreaker 1.4 holds its lock for the whole of
-a guarded call, so that it would send one request at a time; circuitbreaker 2.1 counts without a lock; purgatory 3.0
-lets everyone through while it tries.
+a guarded call, so that it would send one request at a time; circuitbreaker 2.1 counts without a lock and lets
+everyone through when it tries again.
 """
 
 from __future__ import annotations
