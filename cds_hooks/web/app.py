@@ -76,8 +76,7 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
 
     @app.after_request
     def finish(response: Response) -> Response:
-        now, rule = visit(), request.url_rule
-        environ = now.environ
+        now, environ, rule = visit(), request.environ, request.url_rule
         method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
         stamp(response.headers, method, environ.get("HTTP_ORIGIN"), now.request_id)
         if method == "POST" and rule is not None and rule.endpoint == CALL:

@@ -125,7 +125,7 @@ class Door:
     def _hook_request(self, service_id: str, now: Visit) -> HookRequest:
         hook = self._hook(service_id, now)
         until = time.monotonic() + self._deadline_s
-        body = parse_json(now.environ, now.body)
+        body = parse_json(request.environ, now.body)
         hook_request = parse_request(body, hook, now.body, until=until, pass_on=now.pass_on())
         if hook_request.problems:
             self._metrics.tolerated(hook_request.problems)

@@ -16,7 +16,10 @@ _KEY = "cds_hooks.visit"
 
 @dataclass(slots=True)
 class Visit:
-    """One per request. Kept in the WSGI environment, because each look at `flask.g` costs a context lookup."""
+    """One per request. Kept in the WSGI environment, because each look at `flask.g` costs a context lookup.
+
+    It must not hold the environment: a circle of the two would keep the body until the collector comes by.
+    """
 
     request_id: str
     #: The W3C trace context that the client sent, if it is one.
@@ -31,8 +34,6 @@ class Visit:
     span: Any = None
     #: What the log line shall say beyond the usual.
     facts: dict[str, Any] = field(default_factory=dict)
-    #: The WSGI environment.
-    environ: dict[str, Any] = field(default_factory=dict)
 
     def pass_on(self) -> dict[str, str]:
         """Return the headers by which the requests to a FHIR server can be tied to this one."""
@@ -42,7 +43,6 @@ class Visit:
     def enter(self, environ: dict[str, Any]) -> None:
         """Make this the visit of the request with this environment."""
         environ[_KEY] = self
-        self.environ = environ
 
 
 def visit() -> Visit:

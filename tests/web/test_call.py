@@ -1,5 +1,6 @@
 """A call from its bytes to the bytes of the answer."""
 
+import gc
 import io
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from problem_shape import assert_problem
 from werkzeug.test import TestResponse
 
 from cds_hooks.errors import Rejected
+from cds_hooks.web.visit import Visit
 
 PATH = "/cds-services/made-up-patient-view"
 
@@ -268,3 +270,29 @@ def test_explain(client: FlaskClient) -> None:
 def test_explain_is_for_development_only(make_app: Callable[..., Flask]) -> None:
     client = make_app(development=False).test_client()
     assert_problem(client.post("/explain/made-up-order-sign", json=call_body("order-sign")), 404)
+
+
+def test_nothing_of_a_call_waits_for_the_collector(make_app: Callable[..., Flask], service: FakeService) -> None:
+    """A circle of objects that holds a body keeps it until the collector comes by, under load for long."""
+    app, body = make_app(), json.dumps(call_body()).encode()
+    environ = {
+        "REQUEST_METHOD": "POST", "PATH_INFO": PATH, "SERVER_NAME": "x", "SERVER_PORT": "80", "HTTP_HOST": "x",
+        "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http", "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+    }  # fmt: skip
+
+    def visits() -> int:
+        return sum(type(one) is Visit for one in gc.get_objects())
+
+    gc.collect()
+    before = visits()
+    gc.disable()
+    try:
+        for _ in range(3):
+            answer = app({**environ, "wsgi.input": io.BytesIO(body)}, lambda status, headers, _=None: lambda data: None)
+            assert b"".join(answer) == b'{"cards":[]}'
+            answer.close()
+            service.seen.clear()
+        assert visits() == before
+    finally:
+        gc.enable()
