@@ -37,6 +37,8 @@ CONFIG: Final = "CDS_CONFIG"
 ADDRESS: Final = "CDS_ADDRESS"
 #: Bytes of a JWK Set. A key has about one thousand.
 _KEYS_BYTES: Final = 256_000
+#: Seconds that a starting worker waits for the keys of its clients.
+_KEYS_S: Final = 2.0
 
 
 def build_service(settings: Settings, *, validate: bool = True, memory: Memory | None = None) -> CdsService:
@@ -108,6 +110,8 @@ def application() -> Flask:
     store.housekeeping.start()
     service = build_service(settings, validate=False, memory=store.memory)
     gate = build_gate(settings, service.ids(), store.guard)
+    if gate is not None:
+        gate.warm(_KEYS_S)
     app = create_app(service, settings, gate=gate, tracing=build_tracing(settings))
     # The content lives as long as the process: keep the collector from walking it, and from running in every call.
     gc.collect()

@@ -72,6 +72,12 @@ class Gate:
         """Whether discovery needs a token."""
         return self._rules.discovery
 
+    def warm(self, seconds: float) -> None:
+        """Read the keys of all clients, waiting so long at most. Whose keys cannot be had now is tried again later."""
+        until = time.monotonic() + seconds
+        for reading in [known.keys.warm() for known in self._known.values()]:
+            reading.wait(max(0.0, until - time.monotonic()))
+
     def admit(self, authorization: str | None, *paths: str) -> Admission:
         """Say who sends this Authorization header to the endpoint with this path, or one of these.
 

@@ -75,6 +75,21 @@ class KeyRing(Generic[Name, Key]):
             self._read_again(now, DUE_EVERY)
         return self._look(name)
 
+    def warm(self) -> Event:
+        """Have the keys read before anyone asks, without waiting; set once that is over, however it ended.
+
+        Without it the first calls of a process all find nothing, and more of them than may wait are refused.
+        """
+        with self._lock:
+            if self._known is None and self._reading is None:
+                self._tried = self._clock()
+                self._begin()
+            reading = self._reading
+        if reading is None:
+            reading = Event()
+            reading.set()
+        return reading
+
     def _look(self, name: Name) -> Found[Key]:
         known = self._known
         age = self._clock() - known[0] if known else self._stale_s

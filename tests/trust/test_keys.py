@@ -200,3 +200,33 @@ def test_no_thread_to_be_had(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
         assert keys.find("k1") == Found(None, available=False, stale=True)
     clock.now = DUE_EVERY
     assert keys.find("k1") == Found("one")
+
+
+# --- Before anyone asks ---------------------------------------------------------------------------------------------
+
+
+def test_a_burst_of_first_calls_finds_the_keys_of_a_warm_ring(clock: Clock) -> None:
+    source = Source()
+    keys = ring(source, clock)
+    assert keys.warm().wait(5)
+    with ThreadPoolExecutor(32) as pool:
+        assert set(pool.map(lambda _: keys.find("k1"), range(200))) == {Found("one")}
+    assert source.asked == 1
+    assert keys.warm().is_set(), "what is known is not read again"
+    assert source.asked == 1
+
+
+def test_warming_does_not_wait_and_may_fail(clock: Clock) -> None:
+    source = Source(gate=threading.Event())
+    keys = ring(source, clock)
+    reading = keys.warm()
+    assert not reading.is_set()
+    assert keys.warm() is reading, "one reading at a time"
+    assert source.gate is not None
+    source.keys = OSError()
+    source.gate.set()
+    assert reading.wait(5)
+    assert keys.find("k1") == Found(None, available=False, stale=True)
+    clock.now = DUE_EVERY
+    source.keys = {"k1": "one"}
+    assert keys.find("k1") == Found("one")
