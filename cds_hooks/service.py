@@ -26,6 +26,7 @@ from cds_hooks.protocol.hooks import HOOKS, Hook
 from cds_hooks.protocol.request import HookRequest
 from cds_hooks.protocol.response import Card, Response
 from cds_hooks.reasoning.evaluation import Asked, Evaluation, Finding
+from cds_hooks.reasoning.nothing import over_nothing
 from cds_hooks.reasoning.plan import Plan, Rule
 from cds_hooks.reasoning.trace import trace
 from cds_hooks.recall import Recall, reasons_offered, unkept
@@ -116,6 +117,8 @@ class CdsService:
         shared = ThreadPoolExecutor(max_workers=64, thread_name_prefix="fhir")
         self._pools: Final = pools or (lambda base: shared)
         self._shared: Final = shared
+        for loaded in plans:
+            over_nothing(loaded.plan)  # found out now, not in the first call
         self._services: Final = {f"{loaded.plan.id}-{hook}": _offered(loaded, HOOKS[hook])
                                  for loaded in plans for hook in loaded.plan.hooks}  # fmt: skip
 

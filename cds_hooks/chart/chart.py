@@ -18,6 +18,8 @@ from cds_hooks.chart.search import Query
 Key = tuple[str | None, str]
 #: Codes remembered per path with the selections they belong to; bounded, because callers choose the codes.
 _MEMO: Final = 20_000
+#: Elements of a CodeableConcept. One with others may say something where nobody looks in a hurry.
+_PLAIN: Final = frozenset({"coding", "text", "id", "extension"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,11 @@ class _Table:
         """Whether all codes and words of the resource are of no interest: the overwhelming case, so in few steps."""
         try:
             concept = resource[self.path]
-            dull = self.dull_codings
-            listed = concept.get("coding")
-            if listed is None and "code" in concept:  # a Coding, not a concept
+            if not concept.keys() <= _PLAIN:  # a Coding where a concept is due, words in odd places
                 return False
-            for coding in listed or ():
-                if (coding["system"], coding["code"], coding.get("display")) not in dull:
+            dull = self.dull_codings
+            for coding in concept.get("coding") or ():
+                if (coding["system"], coding["code"], coding.get("display")) not in dull or "text" in coding:
                     return False
             return not self.by_words or hash(concept.get("text")) in self.dull_texts
         except (KeyError, TypeError, AttributeError):  # a shape that needs a closer look
@@ -229,7 +230,8 @@ class Chart:
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:
         """Whether the resource is this patient's; others are dropped and counted (servers do send them)."""
         reference = resource.get("subject") or resource.get("patient") or {}
-        if isinstance(reference, dict) and reference.get("reference") == self._patient:
+        mine = isinstance(reference, dict) and reference.get("reference") == self._patient
+        if mine and resource.get("resourceType") != "Patient":  # a Patient is itself, whatever else it says
             return True
         subject = subject_of(resource)
         if subject == self._patient or (anonymous and subject is None):

@@ -25,7 +25,10 @@ _REFERENCE = re.compile(r"([A-Za-z]+)/(?!\.+$)([^/?#]+)", re.ASCII)
 _CONFINING = frozenset({"patient", "subject", "_id"})  # search parameters that keep a search to one chart
 #: Seconds within which a server in good health answers; no answer in less time says nothing about it.
 _FAIR_S = 0.5
-_ILL = frozenset({"timeout", "unreachable", "TLS error", "broken off", "status 429"})
+# Not 500: a server may have a fault on one search and answer all others.
+_ILL = frozenset({
+    "timeout", "unreachable", "TLS error", "broken off", "status 429", "status 502", "status 503", "status 504",
+})  # fmt: skip
 _NO_SUCH_RESOURCE = frozenset({"status 404", "status 410"})
 
 
@@ -246,7 +249,7 @@ class _Trail:
 
 def _is_ill(problem: str | None) -> bool:
     """Whether this is the answer of a server in trouble, rather than one that refuses or knows nothing."""
-    return problem is not None and (problem in _ILL or problem.startswith("status 5"))
+    return problem in _ILL
 
 
 def _nothing(problem: str) -> Fetched:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
-
-from cds_hooks.errors import StorageError
 
 Row = Mapping[str, Any]
 
@@ -42,7 +41,7 @@ class Outbox:
         with self._lock:
             room = max(0, self._bound - len(self._waiting)) if not self._closed else 0
             self._waiting += rows[:room]
-            if self._thread is None and room:
+            if room and (self._thread is None or not self._thread.is_alive()):
                 self._start()
         self._filled.set()
         return max(0, len(rows) - room)
@@ -57,8 +56,10 @@ class Outbox:
     def _start(self) -> None:
         # Not a daemon: when the process ends, Python waits for the thread, which then writes what is left. Servers end
         # their workers in ways of their own, and not all of them run `atexit`.
-        self._thread = threading.Thread(target=self._work, name="issued-cards", daemon=False)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name="issued-cards", daemon=False)
+        with suppress(RuntimeError):  # no more threads: the next card tries again
+            thread.start()
+            self._thread = thread
 
     def _ending(self) -> bool:
         return self._closed or not threading.main_thread().is_alive()
@@ -79,7 +80,7 @@ class Outbox:
         while batch := self._waiting[:_BATCH]:
             try:
                 self._write(batch)
-            except StorageError:
+            except Exception:  # StorageError or what nobody thought of: the thread must live, the cards wait
                 return False
             with self._lock:
                 del self._waiting[: len(batch)]

@@ -40,8 +40,10 @@ class Watchdog:
         with self._lock:
             self._due[key] = (time.monotonic() + seconds, connection)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
+                with suppress(RuntimeError):  # no more threads: the next one tries again
+                    thread.start()
+                    self._thread = thread
         self._busy.set()
         try:
             yield

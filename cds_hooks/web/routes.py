@@ -110,6 +110,8 @@ class Door:
     def _admit(self, gate: Gate, now: Visit, *paths: str) -> Caller:
         admission = gate.admit(request.environ.get("HTTP_AUTHORIZATION"), *paths)
         self._metrics.let_in(admission.notes)
+        if admission.notes:
+            now.facts["auth_degraded"] = admission.notes
         now.facts["client"] = admission.caller.name
         return admission.caller
 

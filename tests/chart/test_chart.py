@@ -285,3 +285,42 @@ def test_text_alone_is_looked_at_once() -> None:
     retrieval = Retrieval([Query("conditions", "Condition")], [selection], lambda system, code: (system, code))
     assert retrieval.select("Condition", [{"code": {"text": "filler"}}] * 5)["any"] == []
     assert len(looked) == 1
+
+
+def _glowing(concept: Any) -> str | None:
+    return next((word for word in texts(concept) if "glow" in word), None)
+
+
+def _glow_table() -> Retrieval:
+    selection = Selection("glowing", "Condition", "code", frozenset({("s", "hot")}), (("s", "x"),), _glowing)
+    return Retrieval([Query("conditions", "Condition")], [selection], lambda system, code: (system, code))
+
+
+_PARTS: list[dict[str, Any]] = [
+    {}, {"text": "a"}, {"text": "it glows"}, {"display": "it glows"}, {"display": "a"}, {"coding": []},
+    {"coding": None}, {"system": "s", "code": "hot"}, {"system": "s", "display": "glow"}, {"text": None}, {"text": 1},
+    *({"coding": [coding]} for coding in (
+        {"system": "s", "code": "c"}, {"system": "s", "code": "c", "display": "a"}, {"system": "s", "code": "hot"},
+        {"system": "s", "code": "c", "display": "glow"}, {"system": "s", "code": "c", "text": "glow"}, {"code": "c"},
+        {"system": "s", "code": "xyz"}, {"display": "glow"}, {},
+    )),
+]  # fmt: skip
+
+
+def test_no_chart_changes_what_is_picked_from_another() -> None:
+    """What is remembered as dull must be so in every shape that comes later: odd ones are read as well."""
+    concepts = [{**one, **two} for one in _PARTS for two in _PARTS]
+    charts = [{"resourceType": "Condition", "id": str(number), "code": concept}
+              for number, concept in enumerate(concepts)]  # fmt: skip
+    fresh = [_glow_table().select("Condition", [chart])["glowing"] for chart in charts]
+    warm = _glow_table()
+    for _ in range(2):
+        for chart, expected in zip(charts, fresh, strict=True):
+            assert warm.select("Condition", [chart])["glowing"] == expected, chart
+    assert 100 < sum(map(len, fresh)) < 300
+
+
+def test_a_patient_of_another_id_is_another_patient() -> None:
+    other = {"resourceType": "Patient", "id": "p2", "subject": MINE}
+    assert Chart(RETRIEVAL, "p1", {"patient": Source("supplied", [other])}).own("Patient") == []
+

@@ -36,7 +36,7 @@ def answer(base: str = LISTED, **how: object) -> None:
 
 
 @responses.activate
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_server_in_trouble_is_left_alone_and_tried_again(client: FhirClient, status: int) -> None:
     answer(status=status)
     assert [ask(client) for _ in range(6)] == [f"status {status}"] * 4 + ["breaker open"] * 2
@@ -49,8 +49,8 @@ def test_a_server_in_trouble_is_left_alone_and_tried_again(client: FhirClient, s
 
 
 @responses.activate
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_a_server_that_refuses_is_well(client: FhirClient, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 500, 501])
+def test_a_server_that_answers_is_well(client: FhirClient, status: int) -> None:
     answer(status=status)
     assert {ask(client) for _ in range(8)} == {f"status {status}"}
 
@@ -65,8 +65,8 @@ def test_a_timeout_counts_only_if_there_was_time(client: FhirClient) -> None:
 @responses.activate
 def test_one_answer_is_enough(client: FhirClient) -> None:
     for _ in range(3):
-        answer(status=500)
-        assert [ask(client) for _ in range(3)] == ["status 500"] * 3
+        answer(status=503)
+        assert [ask(client) for _ in range(3)] == ["status 503"] * 3
         answer(json={"resourceType": "Bundle"})
         assert ask(client) is None
 

@@ -251,3 +251,34 @@ def test_a_question_that_fails_is_asked_again_with_all_care(database: Database) 
     with database.engine("write").begin() as connection:
         connection.exec_driver_sql("ALTER TABLE gone RENAME TO feedback")
     assert list(database.look(_OVERRIDES, wanted)) == []
+
+
+def test_an_outbox_without_a_thread_gets_one_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Row] = []
+    box = Outbox(written.extend, flush_s=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
+        assert box.put([{"n": 1}]) == 0
+    assert box.put([{"n": 2}]) == 0
+    box.close()
+    assert [row["n"] for row in written] == [1, 2]
+
+
+def test_nothing_ends_the_outbox() -> None:
+    """Whatever goes wrong while writing, the rows wait and are tried again."""
+    written: list[Row] = []
+    faults: list[Exception] = [UnicodeEncodeError("utf-8", "x", 0, 1, "odd"), ValueError(), StorageError("full")]
+
+    def write(rows: Any) -> None:
+        if faults:
+            raise faults.pop()
+        written.extend(rows)
+
+    box = Outbox(write, flush_s=0.01)
+    box.put([{"n": 1}])
+    ends = time.monotonic() + 10
+    while not written and time.monotonic() < ends:
+        time.sleep(0.02)
+    box.close()
+    assert [row["n"] for row in written] == [1]
+
