@@ -39,6 +39,9 @@ _AT_ONCE: Final = 0.2
 #: Seconds after which a PostgreSQL server that does not answer is not waited for any longer.
 _HANGS_S: Final[Mapping[Mode, float]] = {"read": 0.5, "write": 1.0, "keep": 2.0}
 _UNWATCHED: Final = nullcontext()
+#: PostgreSQL ended one of two transactions that waited for each other (or let it wait for a lock no longer), or could
+#: not put them in an order.
+_COLLISIONS: Final = frozenset({"40P01", "40001", "55P03"})
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.
 _POOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {"pool_size": 4, "max_overflow": 28, "pool_timeout": 0.5},
@@ -86,7 +89,8 @@ class Database:
     def run(self, work: Callable[[Connection], T], mode: Mode) -> T:
         """Do the work on a connection, in a transaction unless it only reads; raise StorageError.
 
-        Work whose connection turns out to be stale is done once more on a new one, unless it may have been committed.
+        Work whose connection turns out to be stale, or that got into the way of another transaction, is done once more,
+        unless it may have been committed.
         """
         if mode != "keep" and time.monotonic() < self._rest_until:
             raise StorageError("the database could not be reached a moment ago")
@@ -97,7 +101,8 @@ class Database:
             except DBAPIError as error:
                 # A stale connection fails at once; who has waited for one that hangs has no time for another.
                 stale = error.connection_invalidated and time.monotonic() - began < _AT_ONCE
-                if not stale or getattr(error, "committing", False):
+                collided = getattr(error.orig, "sqlstate", None) in _COLLISIONS
+                if not (stale or collided) or getattr(error, "committing", False):
                     raise
                 return self._attempt(work, mode)
         except DBAPIError as error:

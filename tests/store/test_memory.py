@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from a_database import ELSEWHERE, NOW, OFFERED, accepted, days, issued, memory, opened, overridden
+from a_database import ELSEWHERE, NOW, OFFERED, Postgres, accepted, days, issued, memory, opened, overridden
 from sqlalchemy import Connection, func, select
 
 from cds_hooks.errors import StorageError
@@ -21,7 +21,7 @@ from cds_hooks.store.database import Database
 from cds_hooks.store.issued import Outbox, Row
 from cds_hooks.store.memory import _OVERRIDES, StoredMemory
 from cds_hooks.store.port import IssuedCard
-from cds_hooks.store.tables import FEEDBACK, ISSUED
+from cds_hooks.store.tables import CHORES, FEEDBACK, ISSUED
 
 HERE = Caller("hospital", "ward")
 
@@ -282,3 +282,31 @@ def test_nothing_ends_the_outbox() -> None:
     box.close()
     assert [row["n"] for row in written] == [1]
 
+
+
+def test_transactions_that_wait_for_each_other_both_end_well(server: Postgres) -> None:
+    """PostgreSQL ends one of them; it is done once more."""
+    found = opened(server.new_database())
+
+    def add(connection: Connection) -> None:
+        connection.execute(CHORES.insert(), [{"name": name, "holder": "", "until": 0} for name in "ab"])
+
+    found.run(add, "write")
+    both, tries = threading.Barrier(2, timeout=5), []
+
+    def touch(first: str, second: str) -> None:
+        def work(connection: Connection) -> None:
+            tries.append(first)
+            again = len(tries) > 2
+            connection.execute(CHORES.update().where(CHORES.c.name == first).values(until=1))
+            if not again:
+                both.wait()
+            connection.execute(CHORES.update().where(CHORES.c.name == second).values(until=1))
+
+        found.run(work, "keep")
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(touch, "a", "b"), pool.submit(touch, "b", "a")]:
+            done.result(20)
+    assert len(tries) in (3, 4)
+    found.close()
