@@ -310,7 +310,7 @@ def test_a_chart_that_takes_too_long_is_given_up(tmp_path: Path, fault: Row) -> 
     fault("more data than can be judged in time", status, 0, round(ms), found["issue"][0]["diagnostics"])
     assert (status, found["issue"][0]["code"]) == (413, "too-costly")
     assert ms < SLACK_S * 1000
-    service.application.view_functions["cds.call"].__self__._deadline_s = -1.0  # type: ignore[attr-defined]
+    service.application.view_functions["call"].__self__._deadline_s = -1.0  # type: ignore[attr-defined]
     answer = service.post(f"/cds-services/{PLAN}-patient-view", json=odd(bundle(spasm("seed"))))
     assert (answer.status_code, answer.get_json()["issue"][0]["code"]) == (503, "timeout")
     assert answer.headers["Retry-After"]
