@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import uuid
 from datetime import date, timedelta
@@ -120,7 +121,13 @@ def main() -> None:
         if key not in body["prefetch"]:
             parser.error(f"{key} is not among {', '.join(body['prefetch'])}")
         del body["prefetch"][key]
-    sys.stdout.write(json.dumps(body, indent=2) + "\n")
+    try:
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The command that was to read this has failed and said why. Python would complain once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

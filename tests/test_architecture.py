@@ -124,6 +124,25 @@ def test_no_circles_at_import() -> None:
         visit(name, ())
 
 
+def drawn() -> Iterator[str]:
+    """The modules that docs/architecture.md lists, as in MODULES; a package is drawn as `web/`, what is in it below."""
+    text = (ENGINE.parent / "docs" / "architecture.md").read_text("utf-8")
+    above = ""
+    for depth, names, slash in re.findall(r"^( {2}| {4})(\w+(?:, \w+)*)(/?) +\S",
+                                          text.partition("\ncds_hooks/\n")[2].partition("\nplans/")[0], re.MULTILINE):
+        if len(depth) == 2:
+            above = f"{names}." if slash else ""
+        if not slash:
+            yield from (above + name for name in names.split(", "))
+
+
+def test_every_module_is_on_the_drawing_of_the_house_once() -> None:
+    found = list(drawn())
+    assert sorted(found) == sorted(set(found))
+    hidden = {name for name in MODULES if name.rsplit(".", 1)[-1] == "__init__" or ".migrations." in name}
+    assert set(found) == MODULES.keys() - hidden
+
+
 def test_no_two_files_of_tests_have_one_name() -> None:
     """Else pytest refuses to collect them together, while each runs alone."""
     names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]

@@ -47,6 +47,19 @@ def test_each_option_is_documented(option: str) -> None:
     assert any(re.search(rf"(?<![\w-]){re.escape(spelling)}\b", TEXT) for spelling in OPTIONS[option])
 
 
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_table_of_commands_is_whole(name: str) -> None:
+    """Each command has a row, with all its options and no others; those of `call` are told below the table."""
+    section = README.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    (row,) = re.findall(rf"^\| `({name}\b[^`]*)`.*\|$", section, re.MULTILINE)
+    told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row))
+    if name == "call":
+        told |= set(re.findall(r"`(--[a-z-]+)`", section))
+    offered = [set(spellings) for option, spellings in OPTIONS.items() if option.split()[0] == name]
+    assert [spellings for spellings in offered if not spellings & told] == []
+    assert told <= set().union(*offered)
+
+
 @pytest.mark.parametrize("name", sorted(settings(Settings)))
 def test_each_setting_is_documented(name: str) -> None:
     """As `section.key`, or the key in a table or TOML block that names the section."""
@@ -56,8 +69,9 @@ def test_each_setting_is_documented(name: str) -> None:
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
-    named = set(re.findall(r"(?:^|[\s`/])cds-hooks ([a-z]+)\b",
-    "\n".join(re.findall(r"`[^`\n]+`|^ {4}.*$", TEXT, re.M))))
+    named = set(
+        re.findall(r"(?:^|[\s`/])cds-hooks ([a-z]+)\b", "\n".join(re.findall(r"`[^`\n]+`|^ {4}.*$", TEXT, re.M)))
+    )
     assert named <= set(main.commands), named - set(main.commands)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 
 from cds_hooks.cli import main
 from cds_hooks.reasoning.content import read_yaml
+from cds_hooks.report.figures import Row
+from cds_hooks.report.text import as_table
 from cds_hooks.settings import Settings
 from cds_hooks.web.app import create_app
 from cds_hooks.wsgi import build_service
@@ -85,6 +88,36 @@ def test_explain_prints_what_is_told(
     assert digest.search(printed)
     assert digest.search(told)
     assert shown(digest.sub("", told), digest.sub("", printed)), printed
+
+
+def test_an_example_that_nobody_reads_ends_without_a_word() -> None:
+    """As when the command after it has failed: that has said why, and a traceback would bury it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, str(ROOT / "examples" / "request.py"), "unrelated"], check=False,
+                           stdout=writer, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+# ---- the report
+
+
+def test_the_report_has_the_form_that_is_told() -> None:
+    """The figures are made up; what the command would make of them is not."""
+    (told,) = re.findall(r"^```\n(\S+ \S+ \(\w+\)\ntopic .*?)^```$", README, re.DOTALL | re.MULTILINE)
+    plan, version, content = told.partition("\n")[0].split()
+    rows: list[Row] = []
+    for line in told.splitlines()[2:]:
+        if reason := re.match(r" +(\d+)  (.+)", line):
+            rows[-1].reasons[reason[2]] = int(reason[1])
+        else:
+            topic, _, accepted, overridden, ignored, *_ = line.split()
+            rows.append(
+                Row(plan, version, content.strip("()"), topic, "", 50, int(accepted), int(overridden), int(ignored))
+            )
+    assert "\n".join(as_table(rows)) + "\n" == told
+    assert all(sum(row.reasons.values()) == row.overridden for row in rows)
 
 
 # ---- the topics
