@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from typing import Final
 
 _SIZE: Final = 16
 _HANDFUL: Final = 64 * _SIZE
+#: The two leading bits of the variant (RFC 9562 section 4.1): any hex digit to one of 8, 9, a, b.
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 class _Store(threading.local):
@@ -41,4 +42,5 @@ os.register_at_fork(after_in_child=_forget)
 
 def new_uuid() -> str:
     """A new random UUID in lower case."""
-    return str(uuid.UUID(bytes=_store.take(), version=4))
+    text = _store.take().hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

@@ -40,8 +40,8 @@ _AT_ONCE: Final = 0.2
 _HANGS_S: Final[Mapping[Mode, float]] = {"read": 0.5, "write": 1.0, "keep": 2.0}
 _UNWATCHED: Final = nullcontext()
 #: PostgreSQL ended one of two transactions that waited for each other (or let it wait for a lock no longer), or could
-#: not put them in an order.
-_COLLISIONS: Final = frozenset({"40P01", "40001", "55P03"})
+#: not put them in an order: the beginnings of their SQLSTATEs.
+_COLLISIONS: Final = ("40", "55P03")
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.
 _POOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {"pool_size": 4, "max_overflow": 28, "pool_timeout": 0.5},
@@ -101,7 +101,7 @@ class Database:
             except DBAPIError as error:
                 # A stale connection fails at once; who has waited for one that hangs has no time for another.
                 stale = error.connection_invalidated and time.monotonic() - began < _AT_ONCE
-                collided = getattr(error.orig, "sqlstate", None) in _COLLISIONS
+                collided = str(getattr(error.orig, "sqlstate", "")).startswith(_COLLISIONS)
                 if not (stale or collided) or getattr(error, "committing", False):
                     raise
                 return self._attempt(work, mode)

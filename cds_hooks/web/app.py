@@ -19,6 +19,7 @@ from cds_hooks.web.places import Doorkeeper, Places, turned_away
 from cds_hooks.web.port import Gate, Service
 from cds_hooks.web.problem import register_problems
 from cds_hooks.web.pulse import Pulse
+from cds_hooks.web.reply import Reply
 from cds_hooks.web.routes import CALL, Door, add_routes
 from cds_hooks.web.tracing import Tracing
 from cds_hooks.web.visit import Visit, visit
@@ -78,7 +79,11 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
     def finish(response: Response) -> Response:
         now, environ, rule = visit(), request.environ, request.url_rule
         method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
-        stamp(response.headers, method, environ.get("HTTP_ORIGIN"), now.request_id)
+        stamped = stamp(method, environ.get("HTTP_ORIGIN"), now.request_id)
+        if isinstance(response, Reply):
+            response.stamped = stamped
+        else:
+            response.headers.extend(stamped)
         if method == "POST" and rule is not None and rule.endpoint == CALL:
             metrics.called(now.service, status, seconds, now.outcome)
         line = now.facts | {

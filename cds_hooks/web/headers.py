@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from werkzeug.datastructures import Headers
-
 from cds_hooks.protocol.identity import new_uuid
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,16 +34,15 @@ class Stamp:
         self._origins = frozenset(origins)
         self._everyone = "*" in origins
 
-    def __call__(self, headers: Headers, method: str, origin: str | None, request_id: str) -> None:
-        """Add to the headers of an answer; the preflight needs no credentials, as browsers send none with it."""
-        headers.add("X-Content-Type-Options", "nosniff")
-        headers.add("X-Request-ID", request_id)
+    def __call__(self, method: str, origin: str | None, request_id: str) -> list[tuple[str, str]]:
+        """The headers to add to an answer; the preflight needs no credentials, as browsers send none with it."""
+        found = [("X-Content-Type-Options", "nosniff"), ("X-Request-ID", request_id)]
         if method == "POST":  # answers hold patient data
-            headers.add("Cache-Control", "no-store")
+            found.append(("Cache-Control", "no-store"))
         if not self._everyone:
-            headers.add("Vary", "Origin")
+            found.append(("Vary", "Origin"))
         if self._everyone or origin in self._origins:
-            headers.add("Access-Control-Allow-Origin", "*" if self._everyone else origin)
-            headers.add(*_EXPOSED)
+            found += (("Access-Control-Allow-Origin", "*" if self._everyone else str(origin)), _EXPOSED)
             if method == "OPTIONS":
-                headers.extend(_PREFLIGHT)
+                found += _PREFLIGHT
+        return found

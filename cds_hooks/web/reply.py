@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Response
-from werkzeug.datastructures import Headers
 
 
 class Reply(Response):
@@ -14,9 +14,12 @@ class Reply(Response):
     Werkzeug would copy them, look for locations to complete and measure the body once more, in each call.
     """
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """The headers; `Content-Length` is among them since the body was set."""
-        return self.headers
+    #: What every answer carries (see headers.Stamp), added as it is: our own words and a checked request id.
+    stamped: list[tuple[str, str]] = []  # noqa: RUF012 - replaced as a whole
+
+    def get_wsgi_response(self, environ: dict[str, Any]) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """Body, status and headers; `Content-Length` is among them since the body was set."""
+        return self.get_app_iter(environ), self.status, [*self.headers, *self.stamped]
 
 
 def json_reply(body: bytes, status: int = 200) -> Reply:
