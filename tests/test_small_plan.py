@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cds_hooks.answer.templates import escaped
 from cds_hooks.cli import main
 
 GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "writing-a-plan.md").read_text("utf-8")
@@ -49,3 +50,8 @@ def test_what_lint_says_of_a_parameter_that_nobody_describes(eyes: Path) -> None
     plan.write_text(re.sub(r".*\{url: description, .*\n", "", text), "utf-8")
     (line,) = [line for line in GUIDE.splitlines() if "parameter has the parts" in line]
     assert line in CliRunner().invoke(main, ["lint"]).output.splitlines()
+
+
+def test_text_of_the_chart_comes_out_as_the_guide_says() -> None:
+    (said,) = re.findall(r'a chart that\nsays "([^"]+)" a card has `([^`]+)`', GUIDE)
+    assert escaped(said[0]) == said[1] != said[0]
