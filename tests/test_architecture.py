@@ -169,8 +169,8 @@ CODE_SYSTEMS = re.compile(
 )
 #: Shapes of codes: LOINC 12345-6, ICD-10 G51.32, RadLex RPID1, numbers of the length of CPT, SNOMED, RxNorm codes.
 CODES = re.compile(r"\b\d{3,5}-\d\b|\b[A-TV-Z]\d\d\.\d{1,4}\b|\bRPID\d+|(?<![\w.#_])\d{5,18}(?![\w_])")
-#: Numbers of five and more digits that are limits or an SQLSTATE, not codes of a chart.
-NUMBERS = {"65535", "65536", "40001"}
+#: Numbers of five and more digits that are limits, not codes.
+NUMBERS = {"65535", "65536"}
 FIXED = """
     spasm palsy facial face nerve mri mra ct contrast gadolinium botulinum toxin decompression neurosurgery
     neurology imaging radiology brain stroke bell kidney renal egfr pregnancy pregnant allergy implant
