@@ -39,9 +39,9 @@ _AT_ONCE: Final = 0.2
 #: Seconds after which a PostgreSQL server that does not answer is not waited for any longer.
 _HANGS_S: Final[Mapping[Mode, float]] = {"read": 0.5, "write": 1.0, "keep": 2.0}
 _UNWATCHED: Final = nullcontext()
-#: PostgreSQL ended one of two transactions that waited for each other (or let it wait for a lock no longer), or could
-#: not put them in an order: the beginnings of their SQLSTATEs.
-_COLLISIONS: Final = ("40", "55P03")
+#: PostgreSQL ended one of two transactions that waited for each other, or could not put them in an order: the class of
+#: such SQLSTATEs. It looks for the former after one second, so no lock is given up before.
+_COLLISION: Final = "40"
 #: Connections of each kind that a process keeps, and may have. SQLite's are cheap; PostgreSQL has 100 for everyone.
 _POOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {"pool_size": 4, "max_overflow": 28, "pool_timeout": 0.5},
@@ -101,7 +101,7 @@ class Database:
             except DBAPIError as error:
                 # A stale connection fails at once; who has waited for one that hangs has no time for another.
                 stale = error.connection_invalidated and time.monotonic() - began < _AT_ONCE
-                collided = str(getattr(error.orig, "sqlstate", "")).startswith(_COLLISIONS)
+                collided = str(getattr(error.orig, "sqlstate", "")).startswith(_COLLISION)
                 if not (stale or collided) or getattr(error, "committing", False):
                     raise
                 return self._attempt(work, mode)
@@ -242,7 +242,7 @@ class Database:
         return engine
 
     def _postgresql(self, use: Mode) -> Engine:
-        options = "-c statement_timeout=2000 -c lock_timeout=1000 -c idle_in_transaction_session_timeout=10000"
+        options = "-c statement_timeout=2000 -c lock_timeout=1600 -c idle_in_transaction_session_timeout=10000"
         if use == "write":
             options += " -c synchronous_commit=off"
         try:
