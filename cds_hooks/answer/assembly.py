@@ -15,6 +15,7 @@ from cds_hooks.protocol.identity import new_uuid
 from cds_hooks.protocol.response import Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Evaluation, Finding
 from cds_hooks.reasoning.plan import CRITICAL, LEVELS, Plan, Rule
+from cds_hooks.reasoning.silencing import shares_place, suppresses
 
 
 @dataclass(slots=True)
@@ -105,12 +106,11 @@ class _Quarrel:
     def _conflict(self, rule: Rule, other: Rule) -> str | None:
         if other.id in self._asleep and rule.indicator == CRITICAL:
             return None
-        own = {rule.id, *(group.id for group in rule.groups)}
         silent = ", which is snoozed" if other.id in self._asleep else ""
-        if other.suppresses & own:
+        if suppresses(other, rule):
             return f"suppressed by {other.id}{silent}"
         earlier = self._place[other.id] < self._place[rule.id]
-        if earlier and any(group.at_most_one and group.id in own for group in other.groups):
+        if earlier and shares_place(other, rule):
             return f"{other.id} speaks for the same group" if not silent else f"{other.id}{silent}, has the same group"
         return None
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from cds_hooks.chart.dates import cutoff
-from cds_hooks.chart.orders import said_by
+from cds_hooks.chart.orders import TooMuch, said_by
 from cds_hooks.reasoning.evaluation import Evaluation
 from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.plan import Plan, Rule
@@ -42,5 +42,5 @@ def content_of(rule: Rule, evaluation: Evaluation) -> str | None:
     """What the orders of a rule say (see chart.orders), None if that cannot be told: then nothing is the same."""
     try:
         return said_by(orders_of(rule, evaluation))
-    except RecursionError:
+    except (RecursionError, TooMuch):
         return None

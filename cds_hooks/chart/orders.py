@@ -20,12 +20,37 @@ _NAMES: Final = frozenset({"display", "version", "userSelected"})
 _DATED: Final = ("occurrence", "_")  # occurrence[x]; extensions of primitive values
 
 
+#: Values in all orders of a call together. Real ones have some hundred; to sort a million takes seconds.
+_MOST: Final = 10_000
+
+
+class TooMuch(Exception):
+    """The orders hold more than is compared."""
+
+
 def said_by(orders: Iterable[Mapping[str, Any]]) -> str:
     """The content of orders as canonical text: the same for the same content in any order, letter case and spacing.
 
-    Raises RecursionError for orders that are nested deeper than Python code can walk.
+    Raises TooMuch for orders with more values than are compared, RecursionError for orders that are nested deeper
+    than Python code can walk.
     """
+    orders = list(orders)
+    _measure(orders)
     return "\n".join(sorted({_order(order) for order in orders}))
+
+
+def _measure(orders: list[Mapping[str, Any]]) -> None:
+    waiting: list[Any] = list(orders)
+    seen = 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        if seen + len(waiting) > _MOST:
+            raise TooMuch
 
 
 def _order(order: Mapping[str, Any]) -> str:

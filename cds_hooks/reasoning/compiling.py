@@ -25,6 +25,7 @@ from cds_hooks.reasoning.plan import (
     Rule,
     Suggestion,
 )  # fmt: skip
+from cds_hooks.reasoning.silencing import circle_in
 from cds_hooks.reasoning.terminology import Terminology
 
 #: Names that every call has, with the types they may hold.
@@ -329,6 +330,10 @@ class _Compilation:
         for rule in rules:
             for name in sorted(rule.suppresses - known):
                 raise ContentError("plan.yaml", rule.element, f"suppresses the unknown rule or group {name}")
+        circle = circle_in(rules)
+        if circle:
+            reason = f"rules that silence each other in a circle: {', '.join(circle)}"
+            raise ContentError("plan.yaml", next(rule.element for rule in rules if rule.id == circle[0]), reason)
 
     def _quiet(self) -> Iterator[tuple[str, str]]:
         for extension in self.package.plan.get("extension", ()):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, and_, delete, or_, select, update
 
 from cds_hooks.errors import StorageError
 from cds_hooks.store.database import Database
@@ -25,6 +25,8 @@ from cds_hooks.store.writing import insert_or_take
 #: Seconds between two rounds, in all processes together.
 EVERY_S: Final = 900
 ORPHAN_DAYS: Final = 7
+#: By how much the clocks of processes that share a database may differ (milliseconds).
+_SKEW_MS: Final = 300_000
 _DAY_MS: Final = 86_400_000
 #: Rows in one transaction: few enough that nobody waits long for it.
 BATCH: Final = 500
@@ -69,8 +71,11 @@ class Housekeeping:
                 continue  # readiness tells; the next round deletes it
 
     def _taken(self, now: int) -> bool:
-        values = {"name": "housekeeping", "holder": self._holder, "until": now + EVERY_S * 1000}
-        take = insert_or_take(CHORES, self._database.sqlite, values, CHORES.c.until <= now)
+        until = now + EVERY_S * 1000
+        values = {"name": "housekeeping", "holder": self._holder, "until": until}
+        # Nobody takes it for longer than that: what lies further ahead is from a clock that was wrong.
+        free = or_(CHORES.c.until <= now, CHORES.c.until > until + _SKEW_MS)
+        take = insert_or_take(CHORES, self._database.sqlite, values, free)
         return self._database.run(lambda connection: connection.execute(take).rowcount == 1, "write")
 
     def _due(self, now: int) -> Iterator[tuple[str, Delete | Update]]:

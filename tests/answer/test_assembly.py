@@ -15,6 +15,7 @@ from cds_hooks.errors import ContentError
 from cds_hooks.protocol.response import Action, Card, Coding, Source, Suggestion
 from cds_hooks.reasoning.evaluation import Finding
 from cds_hooks.reasoning.plan import Group, Plan, Rule
+from cds_hooks.reasoning.silencing import circle_in
 
 HOOK = "patient-view"
 ONE, OTHER = Group("one", (), True), Group("other", (), True)
@@ -68,6 +69,30 @@ def test_suppression(rules: list[Rule], spoken: list[str]) -> None:
 
 def test_of_two_that_suppress_each_other_the_first_speaks() -> None:
     assert decided(plan_of(), rule("a", suppresses="b"), rule("b", suppresses="a"))[0] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "circle"),
+    [
+        ([rule("a", suppresses="b"), rule("b", suppresses="a")], "a b"),
+        ([rule("a", suppresses="b"), rule("b", suppresses="c"), rule("c", suppresses="a")], "a b c"),
+        ([rule("z", suppresses="a"), rule("a", suppresses="b"), rule("b", suppresses="a")], "a b"),
+        ([rule("a", suppresses="one"), rule("b", ONE, suppresses="a")], "a b"),  # by the name of a group
+        ([rule("a", ONE), rule("b", ONE, suppresses="a")], "a b"),  # the first of a group, and by name
+        ([rule("a", suppresses="b"), rule("b", suppresses="c"), rule("c")], ""),
+        ([rule("a", suppresses="a")], ""),  # itself it does not silence
+        ([rule("a", ONE), rule("b", ONE), rule("c", ALL, ONE)], ""),
+        ([rule("a", suppresses="c"), rule("b", suppresses="c"), rule("c", suppresses="d"), rule("d")], ""),
+    ],
+)
+def test_a_circle_of_rules_is_found(rules: list[Rule], circle: str) -> None:
+    assert " ".join(circle_in(rules) or ()) == circle
+
+
+def test_rules_that_never_meet_make_no_circle() -> None:
+    one = rule("a", suppresses="b")
+    other = dataclasses.replace(rule("b", suppresses="a"), hooks=frozenset({"order-sign"}))
+    assert circle_in([one, other]) is None
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,21 @@ def test_one_does_it_for_all(database: Database) -> None:
     assert one.round() is None
 
 
+def test_a_clock_that_was_far_ahead_stops_nobody(database: Database) -> None:
+    ahead, right = Clock(), Clock()
+    ahead.now += 10 * 365 * 86_400
+    assert keeper(database, ahead, "one").round() is not None
+    assert keeper(database, right, "two").round() is not None
+    assert keeper(database, right, "three").round() is None
+
+
+def test_a_clock_that_is_a_little_ahead_is_heeded(database: Database) -> None:
+    ahead, right = Clock(), Clock()
+    ahead.now += 60
+    assert keeper(database, ahead, "one").round() is not None
+    assert keeper(database, right, "two").round() is None
+
+
 def test_it_stops_when_told(sqlite: Database) -> None:
     running = keeper(sqlite, Clock())
     running.start()

@@ -11,7 +11,7 @@ import pytest
 from a_database import NOW
 
 from cds_hooks.answer.assembly import decide
-from cds_hooks.chart.orders import said_by
+from cds_hooks.chart.orders import TooMuch, said_by
 from cds_hooks.errors import ContentError, StorageError
 from cds_hooks.loading import Loaded, load_all
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
@@ -303,6 +303,16 @@ def test_order_case_and_spacing_do_not_matter() -> None:
     assert said_by([one]) != said_by([one, order(code="1")])
     assert said_by([]) == ""
     assert said_by([one, two]) == said_by([one])
+
+
+@pytest.mark.parametrize("huge", [[1] * 10_000, {str(n): n for n in range(10_000)}, [[[]] * 100] * 100])
+def test_what_is_too_much_is_not_compared(huge: Any) -> None:
+    with pytest.raises(TooMuch):
+        said_by([order(), order(code="1", x=huge)])
+
+
+def test_many_orders_are_compared() -> None:
+    assert len(said_by(order(code=str(n)) for n in range(300)).splitlines()) == 300
 
 
 def test_odd_orders_are_no_trouble() -> None:
