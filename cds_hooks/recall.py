@@ -18,7 +18,7 @@ from cds_hooks.reasoning.plan import CRITICAL, Plan, Rule
 from cds_hooks.store.port import IssuedCard, Memory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Recall:
     """The memory as one call sees it."""
 

@@ -54,7 +54,7 @@ def now_here() -> datetime:
     return datetime.fromtimestamp(seconds, zone)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Answered:
     """What came of a call: the JSON body, what the log may say, and what is counted (see web.port.Outcome)."""
 
@@ -68,7 +68,7 @@ class Answered:
     snoozed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Thought:
     """Everything known after the rules were asked."""
 

@@ -23,7 +23,7 @@ _LISTS: Final = frozenset({  # elements of request resources that repeat (R4)
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Requested:
     """Who the new orders are for: what a created resource needs from the call."""
 

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cds_hooks.answer.facts import Facts
@@ -22,6 +22,8 @@ from cds_hooks.errors import ContentError
 
 SUFFIX: Final = ".md.j2"
 FOOTER: Final = "_footer" + SUFFIX
+#: As Jinja reads it with trim_blocks and lstrip_blocks: what stands before it on its line is blank, its line ends.
+_INCLUDE: Final = re.compile(r'(?m)(?:^[ \t]+)?\{%\s*include\s+"(?P<name>[^"]+)"\s*%\}\n?')
 _LONGEST: Final = 120  # characters of one chart string on a card
 _ACTIVE: Final = re.compile(r"([\\`*_\[\]()<>&~|!{}#$:=])")  # what Markdown acts on anywhere in a line
 _LEADING: Final = re.compile(r"([+-]|\d+(?=[.]))")  # what it acts on at the start of one
@@ -90,7 +92,7 @@ class Cards:
 
     def _environment(self, finalize: Callable[[Any], Any]) -> ImmutableSandboxedEnvironment:
         environment = _Sandbox(
-            loader=FileSystemLoader(self.folder), auto_reload=False, undefined=StrictUndefined, finalize=finalize,
+            undefined=StrictUndefined, finalize=finalize,
             trim_blocks=True, lstrip_blocks=True, autoescape=False,
             keep_trailing_newline=True,  # of a part that is taken in: what follows it begins on a new line
         )  # fmt: skip
@@ -101,14 +103,43 @@ class Cards:
         return environment
 
     def _compile(self, topic: str) -> tuple[Any, Any]:
-        summary, _, detail = self.source(topic).partition("\n")
-        footer = self.folder / FOOTER
-        if footer.exists():
-            detail = detail.rstrip() + "\n\n" + footer.read_text(encoding="utf-8")
+        summary, detail = self._parts(topic)
+        return self._ready(topic, self._summaries, summary), self._ready(topic, self._details, detail)
+
+    def _ready(self, topic: str, environment: ImmutableSandboxedEnvironment, text: str) -> Template:
         try:
-            return self._summaries.from_string(summary), self._details.from_string(detail)
+            self._parsed(topic, text)
+            template = environment.from_string(text)
         except TemplateError as error:
-            raise ContentError(topic + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error)) from None
+            raise _wrong(topic, error) from None
+        template.globals = dict(template.globals)  # a chain of two: none is added later, each card would walk it
+        return template
+
+    def _parts(self, topic: str) -> tuple[str, str]:
+        """Summary and detail, with all that they take in."""
+        summary, _, detail = self.source(topic).partition("\n")
+        if (self.folder / FOOTER).exists():
+            detail = detail.rstrip() + "\n\n" + self.source("_footer")
+        return self._whole(summary, (topic,)), self._whole(detail, (topic,))
+
+    def _whole(self, text: str, above: tuple[str, ...]) -> str:
+        """A text with its parts put in where it takes them in: at start, not for each card."""
+
+        def part(match: re.Match[str]) -> str:
+            name = match["name"].removesuffix(SUFFIX)
+            if name in above:
+                raise ContentError(name + SUFFIX, "include", "the template takes itself in")
+            return self._whole(self.source(name), (*above, name))
+
+        return _INCLUDE.sub(part, text)
+
+    def _parsed(self, topic: str, text: str) -> nodes.Template:
+        tree = self._details.parse(text)
+        other = next(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None)
+        if other is not None:
+            reason = 'a part is taken in by {% include "_name.md.j2" %} and in no other way'
+            raise ContentError(topic + SUFFIX, f"line {other.lineno}", reason)
+        return tree
 
     def source(self, name: str) -> str:
         """The text of a template; raises ContentError if there is none."""
@@ -118,24 +149,13 @@ class Cards:
         return path.read_text(encoding="utf-8")
 
     def facts_read(self, topic: str) -> frozenset[str]:
-        """The facts (`f.name`) that the templates of a topic read, those of its includes counted in."""
-        found: set[str] = set()
-        seen: set[str] = set()
-        todo = [topic, *(["_footer"] if (self.folder / FOOTER).exists() else [])]
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            try:
-                tree = self._details.parse(self.source(name))
-            except TemplateError as error:
-                raise ContentError(name + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error)) from None
-            found |= {node.attr for node in tree.find_all(nodes.Getattr)
-                      if isinstance(node.node, nodes.Name) and node.node.name == "f"}  # fmt: skip
-            todo += [node.template.value.removesuffix(SUFFIX) for node in tree.find_all(nodes.Include)
-                     if isinstance(node.template, nodes.Const)]  # fmt: skip
-        return frozenset(found)
+        """The facts (`f.name`) that the templates of a topic read, those of its parts counted in."""
+        try:
+            trees = [self._parsed(topic, text) for text in self._parts(topic)]
+        except TemplateError as error:
+            raise _wrong(topic, error) from None
+        return frozenset(node.attr for tree in trees for node in tree.find_all(nodes.Getattr)
+                         if isinstance(node.node, nodes.Name) and node.node.name == "f")  # fmt: skip
 
     def render(self, topic: str, context: Mapping[str, Any]) -> tuple[str, str]:
         """(summary, detail) of a card; raises ContentError when the template does not fit the facts."""
@@ -185,3 +205,7 @@ def clock(today: date) -> dict[str, Callable[[Any], Any]]:
         return dates.whole_months(dates.day(_when(value)), today)
 
     return {"months_since": months_since}
+
+
+def _wrong(topic: str, error: TemplateError) -> ContentError:
+    return ContentError(topic + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error))

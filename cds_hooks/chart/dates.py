@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import calendar
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 _DATE: Final = re.compile(
@@ -20,6 +22,7 @@ _UNITS: Final = {  # UCUM codes and the calendar words of FHIR Duration / FHIRPa
     "wk": "week", "week": "week", "weeks": "week", "d": "day", "day": "day", "days": "day",
     "h": "hour", "hour": "hour", "hours": "hour", "min": "minute", "minute": "minute", "minutes": "minute",
 }  # fmt: skip
+_A_DAY: Final = len("2026-11-21")
 Span = tuple[datetime, datetime]
 
 
@@ -88,7 +91,13 @@ def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:
     Windows of days and more count calendar days (a window of 7 days includes the whole seventh day); windows of
     hours count the clock. A date more than a day ahead of `now` is no past date: False.
     """
-    found = span_of(value, now.tzinfo or UTC)
+    zone = now.tzinfo or UTC
+    if isinstance(value, str) and len(value) == _A_DAY and value[4] == value[7] == "-":
+        days = _days(duration["value"], duration.get("code") or duration["unit"], now.date())
+        if days is not None:
+            with suppress(ValueError):  # no day of the calendar: the long way finds that too
+                return days[0] <= date.fromisoformat(value) <= days[1]
+    found = span_of(value, zone)
     if found is None:
         return None
     first = cutoff(duration, now)
@@ -96,6 +105,15 @@ def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:
     if low > now + timedelta(days=1) or high < first:
         return False
     return True if low >= first else None
+
+
+@lru_cache(maxsize=1000)
+def _days(amount: int, unit: str, today: date) -> tuple[date, date] | None:
+    """First and last day of a window that counts calendar days, None if it counts the clock."""
+    if _UNITS[unit] in ("hour", "minute"):
+        return None
+    first = shifted(datetime(today.year, today.month, today.day, tzinfo=UTC), -amount, unit)
+    return first.date(), today + timedelta(days=1)
 
 
 def after(value: Any, other: Any, zone: tzinfo = UTC) -> bool | None:

@@ -44,7 +44,7 @@ class Reader(Protocol):
     ) -> Answer: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Source:
     """The data of one query and how they came: supplied, null, fetched, not-in-context, failed or missing."""
 

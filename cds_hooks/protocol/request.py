@@ -31,7 +31,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _TOLD = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class HookRequest:
     """A checked call. Not shown by repr(): whatever belongs to the patient, and the token."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -15,15 +15,15 @@ from cds_hooks.chart.chart import Chart
 from cds_hooks.errors import Rejected
 from cds_hooks.reasoning.functions import Unknowable, raw
 from cds_hooks.reasoning.nodes import NOTHING, Collection, Verdict, verdict_of
-from cds_hooks.reasoning.nothing import over_nothing
+from cds_hooks.reasoning.nothing import known_without
 from cds_hooks.reasoning.plan import Condition, Group, Plan, Rule
-from cds_hooks.reasoning.terminology import Terminology, ValueSet
+from cds_hooks.reasoning.terminology import Concept, Terminology, ValueSet
 
 #: Resources in a call. Above that the caller should ask for less rather than try again.
 _LARGE: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class Asked:
     """What the hook call itself says: who asks, at which moment, with which orders."""
 
@@ -41,6 +41,32 @@ class Finding:
     gate: str | None = None
 
 
+class _Constants(Mapping[str, Any]):
+    """The constants of a plan, and those of the call, each made when it is asked for: seldom."""
+
+    _OF_THE_CALL: Final[Mapping[str, Callable[[Asked, datetime], str]]] = {
+        "hook": lambda asked, now: asked.hook,
+        "user": lambda asked, now: asked.user,
+        "now": lambda asked, now: now.isoformat(timespec="seconds"),
+        "today": lambda asked, now: now.date().isoformat(),
+    }
+
+    def __init__(self, known: Mapping[str, Any], asked: Asked, now: datetime) -> None:
+        self._known: Final = known
+        self._call: Final = asked, now
+
+    def __getitem__(self, name: str) -> Any:
+        make = self._OF_THE_CALL.get(name)
+        return make(*self._call) if make else self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._known
+        yield from self._OF_THE_CALL
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._OF_THE_CALL)
+
+
 class Evaluation:
     """Evaluates a plan over a chart. Each fact is computed once, when first read; nothing else is touched."""
 
@@ -49,7 +75,7 @@ class Evaluation:
     ) -> None:
         """`until` is when the answer has to be ready, as a reading of time.monotonic().
 
-        `whole` computes every fact that is read, for a trace that shows them all; otherwise a fact for which there is
+        `whole` computes every fact that is read, for a trace that shows them all; otherwise a fact for which there are
         no data is known beforehand.
         """
         self.plan: Final = plan
@@ -67,19 +93,17 @@ class Evaluation:
             "drafts": Collection(list(chart.drafts)),
         }
         self._gates: dict[str, Verdict] = {}
-        self._beforehand: Final = {} if whole else over_nothing(plan)
-        self._there: frozenset[str] | None = None
+        self._concepts: dict[int, Concept] = {}
+        #: The facts that are known beforehand; None as long as nobody asked.
+        self._beforehand: Mapping[str, Collection] | None = {} if whole else None
 
     # ---- what expressions and their functions ask for
 
     @property
     def constants(self) -> Mapping[str, Any]:
-        """Parameters and URLs of the plan, and what the call says; put together when first asked for."""
+        """Parameters and URLs of the plan, and what the call says."""
         if self._constants is None:
-            self._constants = {
-                **self.plan.constants, "hook": self.asked.hook, "user": self.asked.user,
-                "now": self.now.isoformat(timespec="seconds"), "today": self.now.date().isoformat(),
-            }  # fmt: skip
+            self._constants = _Constants(self.plan.constants, self.asked, self.now)
         return self._constants
 
     def value(self, name: str) -> Collection:
@@ -89,7 +113,9 @@ class Evaluation:
             return known
         fact = self.plan.facts.get(name)
         if fact is not None:
-            found = self._known_beforehand(name)
+            if self._beforehand is None:
+                self._beforehand = known_without(self.plan, self.chart.kinds())
+            found = self._beforehand.get(name)
             if found is None:
                 self.watch_time()
                 found = fact.condition.expression.collect(self, [])
@@ -101,18 +127,12 @@ class Evaluation:
         self._values[name] = found
         return found
 
-    def _known_beforehand(self, name: str) -> Collection | None:
-        """The value of a fact that rests on types of which there is nothing."""
-        known = self._beforehand.get(name)
-        if known is None:
-            return None
-        if self._there is None:
-            self._there = self.chart.kinds()
-        return known[0] if known[1].isdisjoint(self._there) else None
-
     def contains(self, value_set: ValueSet, value: Any) -> bool:
         """Whether a concept or string is in the set. A match by words is weaker than one by code: it is noted."""
-        how = self.terminology.match(value_set, value)
+        concept = self._concepts.get(id(value))
+        if concept is None:
+            self._concepts[id(value)] = concept = self.terminology.concept(value)  # holds the value: its id stays its
+        how = self.terminology.how(value_set, concept)
         if how == "words":
             self.by_words.add(value_set.id)
         return how is not None

@@ -86,3 +86,9 @@ def over_nothing(plan: Plan) -> Mapping[str, tuple[Collection, frozenset[str]]]:
         except _Looked:
             continue
     return found
+
+
+@lru_cache(maxsize=1000)
+def known_without(plan: Plan, there: frozenset[str]) -> Mapping[str, Collection]:
+    """The facts that rest on none of the types that are there, with their values. Charts are much alike in this."""
+    return {name: value for name, (value, kinds) in over_nothing(plan).items() if kinds.isdisjoint(there)}

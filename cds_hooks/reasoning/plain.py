@@ -27,8 +27,10 @@ class Member(Truth):
     value_set: ValueSet
 
     def judge(self, env: Environment, this: list[Any]) -> Verdict:
-        contains = env.contains
-        return any(contains(self.value_set, value) for value in values_of(this, self.steps, _CODED))
+        for value in values_of(this, self.steps, _CODED):  # noqa: SIM110 - any() takes twice as long
+            if env.contains(self.value_set, value):
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

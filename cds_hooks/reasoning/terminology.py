@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cds_hooks.chart.reading import as_list, codings, texts
 from cds_hooks.errors import ContentError
@@ -20,6 +20,10 @@ _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried 
 #: Codes whose comparable form is remembered; bounded, because callers choose the codes.
 _MEMO: Final = 20_000
 Key = tuple[str | None, str]
+
+
+_NO_SETS: Final[frozenset[str]] = frozenset()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,6 @@ class ValueSet:
     #: Whether a text holds the pattern, by the hash of the text: texts repeat, within a chart and from chart to chart,
     #: and are not kept.
     heard: dict[int, bool] = field(init=False, default_factory=dict, repr=False, compare=False)
-    #: The header codes by system, as `str.startswith` takes them.
-    heads: dict[str | None, tuple[str, ...]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Group the header codes."""
-        for system, prefix in self.prefixes:
-            self.heads[system] = (*self.heads.get(system, ()), prefix)
 
     @property
     def id(self) -> str:
@@ -63,10 +60,14 @@ class ValueSet:
 
     def reads(self, value: Any) -> str | None:
         """The first words of a concept or string in which the pattern is found."""
+        return self.found_in(texts(value)) if self.pattern is not None else None
+
+    def found_in(self, words: Iterable[str]) -> str | None:
+        """The first of these texts in which the pattern is found."""
         if self.pattern is None:
             return None
         heard = self.heard
-        for text in texts(value):
+        for text in words:
             known = heard.get(hash(text))
             if known is None:
                 if len(heard) >= _MEMO:
@@ -75,6 +76,17 @@ class ValueSet:
             if known:
                 return text
         return None
+
+
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
+class Concept:
+    """A concept, Coding or code of the chart, looked up once for all questions about it."""
+
+    value: Any
+    #: The URLs of the value sets that hold one of its codes.
+    sets: frozenset[str]
+    #: Its texts, each once.
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,13 @@ class Terminology:
             self._add_value_set(url, by_type["ValueSet"], ())
         self.concept_maps = {url: self._concept_map(*pair) for url, pair in by_type["ConceptMap"].items()}
         self._memo.clear()  # what was asked before all systems were known
+        self._memo_sets: dict[Key, frozenset[str]] = {}
+        self._sets_of_key = _grouped((key, one.url) for one in self.value_sets.values() for key in one.keys)
+        self._sets_of_code = _grouped((code, one.url) for one in self.value_sets.values() for _, code in one.keys)
+        self._sets_of_head: dict[str | None, list[tuple[str, str]]] = {}
+        for one in self.value_sets.values():
+            for uri, head in one.prefixes:
+                self._sets_of_head.setdefault(uri, []).append((head, one.url))
 
     # ---- questions
 
@@ -133,18 +152,36 @@ class Terminology:
 
     def match(self, value_set: ValueSet, value: Any) -> str | None:
         """How a concept, Coding or code is in the set: by "code", by "words" if it reads them, or not (None)."""
-        if isinstance(value, str):
-            if any(code == value for _, code in value_set.keys):
-                return "code"
-        else:
-            keys, heads = value_set.keys, value_set.heads
-            for pair in codings(value):
-                key = self._memo.get(pair) or self.key(*pair)
-                if key in keys:
-                    return "code"
-                if heads and key[0] in heads and key[1].startswith(heads[key[0]]):
-                    return "code"
-        return "words" if value_set.pattern is not None and value_set.reads(value) is not None else None
+        return self.how(value_set, self.concept(value))
+
+    def how(self, value_set: ValueSet, concept: Concept) -> str | None:
+        """The same for a concept that was looked up."""
+        if value_set.url in concept.sets:
+            return "code"
+        return "words" if value_set.pattern is not None and value_set.found_in(concept.words) is not None else None
+
+    def concept(self, value: Any) -> Concept:
+        """Look a concept, Coding or code up."""
+        if isinstance(value, str):  # a code without its system: of any
+            return Concept(value, self._sets_of_code.get(value, _NO_SETS), (value,))
+        sets = _NO_SETS
+        for pair in codings(value):
+            found = self._memo_sets.get(pair)
+            if found is None:
+                found = self._look_up(pair)
+            if found:
+                sets = sets | found if sets else found
+        return Concept(value, sets, tuple(dict.fromkeys(texts(value))))
+
+    def _look_up(self, pair: Key) -> frozenset[str]:
+        """The sets that hold a code. Charts repeat the same codes, so it is remembered."""
+        system, code = key = self.key(*pair)
+        heads = self._sets_of_head.get(system, ())
+        found = self._sets_of_key.get(key, _NO_SETS).union(url for head, url in heads if code.startswith(head))
+        if len(self._memo_sets) >= _MEMO:
+            self._memo_sets.clear()
+        self._memo_sets[pair] = found
+        return found
 
     def translate(self, concept_map: ConceptMap, concept: Any) -> dict[str, Any] | None:
         """The CodeableConcept with each code replaced in its own system; None when the map knows none of them.
@@ -243,3 +280,10 @@ class Terminology:
                 for target in element.get("target", ())[:1]:
                     targets[self.key(group["source"], element["code"])] = (target["code"], target.get("display"))
         return ConceptMap(resource["url"], targets)
+
+
+def _grouped(pairs: Iterable[tuple[T, str]]) -> dict[T, frozenset[str]]:
+    found: dict[T, set[str]] = {}
+    for key, url in pairs:
+        found.setdefault(key, set()).add(url)
+    return {key: frozenset(urls) for key, urls in found.items()}

@@ -43,7 +43,8 @@ class Outbox:
             self._waiting += rows[:room]
             if room and (self._thread is None or not self._thread.is_alive()):
                 self._start()
-        self._filled.set()
+        if not self._filled.is_set():
+            self._filled.set()
         return max(0, len(rows) - room)
 
     def close(self, timeout: float = 5.0) -> None:
@@ -73,15 +74,21 @@ class Outbox:
                 if not self._flush() and not self._ending():
                     time.sleep(_RETRY_S)
                     self._filled.set()
-        self._flush()
+        while self._waiting and self._flush():
+            pass
 
     def _flush(self) -> bool:
-        """Write batch by batch; False if the database does not take them."""
-        while batch := self._waiting[:_BATCH]:
+        """Write what waits now, batch by batch; False if the database does not take them.
+
+        What comes in the meantime waits for the next transaction: one for every few rows would cost more than the rows.
+        """
+        left = len(self._waiting)
+        while left > 0 and (batch := self._waiting[:_BATCH]):
             try:
                 self._write(batch)
             except Exception:  # StorageError or what nobody thought of: the thread must live, the cards wait
                 return False
             with self._lock:
                 del self._waiting[: len(batch)]
+            left -= len(batch)
         return True

@@ -19,12 +19,15 @@ class Key:
     """Makes keyed hashes (HMAC-SHA-256, cut to 128 bits) of words."""
 
     def __init__(self, secret: str) -> None:
-        self._secret: Final = secret.encode()
+        # A copy of it costs a fifth of what it costs to begin anew.
+        self._begun: Final = hmac.new(secret.encode(), digestmod="sha256")
 
     def fingerprint(self, kind: str, *words: str) -> str:
         """32 hex digits. Lengths stand before the words, so that no two lists of words are written alike."""
         told = "".join(f"{len(word)}:{word}" for word in (kind, *words))
-        return hmac.digest(self._secret, told.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+        mark = self._begun.copy()
+        mark.update(told.encode("utf-8", "surrogatepass"))
+        return mark.hexdigest()[:32]
 
 
 def read_key(path: Path) -> Key:

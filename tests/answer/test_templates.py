@@ -134,9 +134,37 @@ def test_a_missing_template(cards: Callable[..., Cards]) -> None:
 def test_facts_that_a_template_reads_with_those_of_its_parts(cards: Callable[..., Cards]) -> None:
     made = cards(
         topic='S {{ f.a }}\n{% include "_part.md.j2" %}{% if f.b and not f.c %}{{ f.d[0] | day }}{% endif %}',
-        _part='{{ f.e | names }}{% include "_part.md.j2" %}', _footer="{{ f.g }}",
+        _part='{{ f.e | names }}{% include "_deeper.md.j2" %}', _deeper="{{ f.h }}", _footer="{{ f.g }}",
     )  # fmt: skip
-    assert made.facts_read("topic") == set("abcdeg")
+    assert made.facts_read("topic") == set("abcdegh")
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ('{% include "_part.md.j2" %}', "takes itself in"),
+        ('{% include "topic.md.j2" %}', "takes itself in"),
+        ('{% include "_none.md.j2" %}', "_none.md.j2: template is missing"),
+        ("{% include f.a %}", "in no other way"),
+        ('{%- include "_other.md.j2" %}', "in no other way"),
+        ('{% include "_other.md.j2" ignore missing %}', "in no other way"),
+        ('{% import "_other.md.j2" as x %}', "in no other way"),
+        ('{% extends "_other.md.j2" %}', "in no other way"),
+    ],
+)
+def test_parts_that_cannot_be_taken_in_are_refused_at_start(
+    cards: Callable[..., Cards], part: str, reason: str
+) -> None:
+    with pytest.raises(ContentError, match=re.escape(reason)):
+        cards(topic='S\n{% include "_part.md.j2" %}', _part=part, _other="x")
+
+
+def test_parts_are_taken_in_as_jinja_takes_them_in(cards: Callable[..., Cards]) -> None:
+    topic = 'S\nOne\n  {% include "_part.md.j2" %}\nTwo {% include "_word.md.j2" %} three.'
+    part = "{% if f.a %}\n- {{ f.a }}\n{% endif %}\n{% set x = 1 %}\n"
+    made = cards(topic=topic, _part=part, _word="{% if f.a %}and{% endif %}\n")
+    assert made.render("topic", {"f": {"a": "a"}})[1] == "One\n- a\nTwo and three."
+    assert made.render("topic", {"f": {"a": ""}})[1] == "One\nTwo  three."
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,21 @@ def test_the_days_of_a_window_are_those_of_the_place(text: str, answer: bool) ->
     assert within(text, {"value": 6, "code": "d"}, NOW.astimezone(EAST)) is answer
 
 
+@pytest.mark.parametrize("zone", [UTC, EAST, ZoneInfo("Europe/Zurich")])
+@pytest.mark.parametrize("hour", [0, 23])
+@pytest.mark.parametrize("month", [2, 3, 10])
+@pytest.mark.parametrize("duration", [YEAR, WEEK, HOURS, {"value": 18, "code": "a"}, {"value": 0, "code": "d"}])
+def test_a_plain_day_is_judged_like_a_period_that_begins_on_it(
+    duration: dict[str, Any], month: int, hour: int, zone: Any
+) -> None:
+    now = datetime(2028, month, 29, hour, 59, tzinfo=zone)
+    first = shifted(now, -duration["value"], duration.get("code") or duration["unit"]).date()
+    for middle in (first, now.date()):
+        for off in range(-4, 5):
+            text = (middle + timedelta(days=off)).isoformat()
+            assert within(text, duration, now) is within({"start": text}, duration, now), text
+
+
 def test_a_window_across_the_change_of_clocks() -> None:
     now = datetime(2026, 3, 30, 9, tzinfo=ZoneInfo("Europe/Zurich"))
     assert within("2026-03-29T00:30:00+01:00", {"value": 1, "code": "d"}, now) is True
