@@ -132,7 +132,7 @@ def build(
     return Card.model_validate({
         "uuid": new_uuid(), "summary": summary, "detail": detail, "indicator": rule.indicator,
         "source": _source(label, *(rule.topic.get(key) for key in ("system", "code", "display"))),
-        "overrideReasons": _reasons(*(tuple(reason.items()) for reason in evaluation.plan.override_reasons)),
+        "overrideReasons": _reasons(evaluation.plan),
         **({"suggestions": suggestions, "selectionBehavior": rule.selection_behavior} if suggestions else {}),
     })  # fmt: skip
 
@@ -150,15 +150,15 @@ def settled(cards: Sequence[Card]) -> list[Card]:
 def _settled(card: Card, taken: set[str]) -> Card:
     if not any(one.isRecommended for one in card.suggestions or ()):
         return card
-    suggestions = []
+    suggestions, late = [], False
     for one in card.suggestions or ():
         changed = _changed_drafts(one) if one.isRecommended else set()
         if changed & taken:
-            one = one.model_copy(update={"isRecommended": None})
+            one, late = one.model_copy(update={"isRecommended": None}), True
         else:
             taken |= changed
         suggestions.append(one)
-    return card.model_copy(update={"suggestions": tuple(suggestions)})
+    return card.model_copy(update={"suggestions": tuple(suggestions)}) if late else card
 
 
 def _changed_drafts(suggestion: Suggestion) -> set[str]:
@@ -174,5 +174,5 @@ def _source(label: str, system: str, code: str, display: str | None) -> Source:
 
 
 @lru_cache(maxsize=100)
-def _reasons(*reasons: tuple[tuple[str, str], ...]) -> tuple[Coding, ...] | None:
-    return tuple(Coding.model_validate(dict(reason)) for reason in reasons) or None
+def _reasons(plan: Plan) -> tuple[Coding, ...] | None:
+    return tuple(Coding.model_validate(dict(reason)) for reason in plan.override_reasons) or None

@@ -6,7 +6,7 @@ over a whole Bundle.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -179,7 +179,7 @@ class Chart:
     ) -> None:
         """`reader` fetches a reference that the chart lacks: its resources, or None when it cannot be had."""
         self.sources: Final = sources
-        self.problems: Counter[str] = Counter()
+        self.problems: Final[defaultdict[str, int]] = defaultdict(int)
         self._patient: Final = f"Patient/{patient_id}"
         self._reader: Final = reader
         self._read: dict[str, dict[str, Any] | None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,7 +82,7 @@ class Evaluation:
         self.chart: Final = chart
         self.asked: Final = asked
         self.now: Final = now
-        self.problems: Final[Counter[str]] = Counter()
+        self.problems: Final[defaultdict[str, int]] = defaultdict(int)
         self.terminology: Final[Terminology] = plan.terminology
         self.by_words: Final[set[str]] = set()
         self.container: Any = None

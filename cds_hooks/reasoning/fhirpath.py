@@ -42,6 +42,7 @@ from cds_hooks.reasoning.nodes import (
     Not,
     Or,
     Own,
+    Some,
     Step,
     This,
     Union,
@@ -266,7 +267,8 @@ class Compiler:
         if name == "matches" and (pattern := _pattern(arguments)):
             return Matches(source, pattern)
         if name in ("exists", "empty") and not arguments:
-            return Exists(source) if name == "exists" else Not(Exists(source))
+            some = Some(source.name) if isinstance(source, Name) else Exists(source)
+            return some if name == "exists" else Not(some)
         return Step(source, parts[1], self._names(parts[1]), plain=False, empties=name in _EMPTY_OF_EMPTY)
 
     def _own(self, source: Expression, name: str, arguments: list[Node]) -> Own:

@@ -33,7 +33,9 @@ class Collection:
 
 NOTHING: Final = Collection([])
 UNKNOWN: Final = Collection([], complete=False)
-_TRUTH: Final[dict[Verdict, Collection]] = {True: Collection([True]), False: Collection([False]), None: UNKNOWN}
+_YES: Final = Collection([True])
+_NO: Final = Collection([False])
+_TRUTH: Final[dict[Verdict, Collection]] = {True: _YES, False: _NO, None: UNKNOWN}
 
 
 class Environment(Protocol):
@@ -72,6 +74,8 @@ class Expression(Protocol):
 
 def verdict_of(found: Collection) -> Verdict:
     """FHIRPath's singleton evaluation: a boolean is itself, one other item is true, nothing is unknown."""
+    if found is _YES or found is _NO:  # most are
+        return found is _YES
     if not found.complete or len(found.items) != 1:
         return None
     item = raw(found.items[0])
@@ -110,6 +114,20 @@ class Name(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         return env.value(self.name)
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        return verdict_of(env.value(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Some(Truth):
+    """`%fact.exists()`, the commonest of all: Exists over a Name in one step."""
+
+    name: str
+
+    def judge(self, env: Environment, this: list[Any]) -> Verdict:
+        found = env.value(self.name)
+        return True if found.items else (False if found.complete else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -14,10 +14,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, select
 
 from cds_hooks.errors import StorageError
+from cds_hooks.outbox import Outbox
 from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.feedback import FeedbackItem, Reason
 from cds_hooks.store.database import Database
-from cds_hooks.store.issued import Outbox, Row
 from cds_hooks.store.port import IssuedCard, Override
 from cds_hooks.store.secret import Key
 from cds_hooks.store.tables import CHORES, FEEDBACK, ISSUED, millis, moment
@@ -27,6 +27,9 @@ from cds_hooks.store.writing import insert_new, insert_or_take
 #: Seconds for which an answer to "can anything be stored?" is good: probes come from several sides.
 _PROBE_S: Final = 1.0
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+#: A row of a table, as SQLAlchemy takes it.
+Row = Mapping[str, Any]
 
 #: Feedback that waits for its card longer than this (milliseconds) is left to the housekeeping.
 _RECENT_MS: Final = 3_600_000
@@ -47,7 +50,7 @@ class StoredMemory:
         self._database: Final = database
         self._key: Final = key
         self._last: Final = threading.local()
-        self._outbox: Final = Outbox(self._write_issued)
+        self._outbox: Final = Outbox(self._write_issued, "issued-cards")
         self._insert_issued: Final = insert_new(ISSUED, database.sqlite)
         self._insert_feedback: Final = insert_new(FEEDBACK, database.sqlite)
         self._probing: Final = threading.Lock()

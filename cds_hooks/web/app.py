@@ -22,7 +22,7 @@ from cds_hooks.web.pulse import Pulse
 from cds_hooks.web.reply import Reply
 from cds_hooks.web.routes import CALL, Door, add_routes
 from cds_hooks.web.tracing import Tracing
-from cds_hooks.web.visit import Visit, visit
+from cds_hooks.web.visit import Visit, visit, visit_of
 
 #: Under this name an app holds its Pulse among its extensions; whoever runs the app starts it.
 PULSE: Final = "cds_hooks.pulse"
@@ -77,7 +77,9 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Fil
 
     @app.after_request
     def finish(response: Response) -> Response:
-        now, environ, rule = visit(), request.environ, request.url_rule
+        asked = request._get_current_object()  # type: ignore[attr-defined]  # each look through the proxy costs
+        environ, rule = asked.environ, asked.url_rule
+        now = visit_of(environ)
         method, status, seconds = environ["REQUEST_METHOD"], response.status_code, perf_counter() - now.started
         stamped = stamp(method, environ.get("HTTP_ORIGIN"), now.request_id)
         if isinstance(response, Reply):

@@ -47,5 +47,10 @@ class Visit:
 
 def visit() -> Visit:
     """Return the visit of the current request."""
-    found: Visit = request.environ[_KEY]
+    return visit_of(request.environ)
+
+
+def visit_of(environ: dict[str, Any]) -> Visit:
+    """Return the visit of the request with this environment."""
+    found: Visit = environ[_KEY]
     return found

@@ -16,10 +16,10 @@ from a_database import ELSEWHERE, NOW, OFFERED, Postgres, accepted, days, issued
 from sqlalchemy import Connection, func, select
 
 from cds_hooks.errors import StorageError
+from cds_hooks.outbox import Outbox
 from cds_hooks.protocol.caller import ANONYMOUS, Caller
 from cds_hooks.store.database import Database
-from cds_hooks.store.issued import Outbox, Row
-from cds_hooks.store.memory import _OVERRIDES, StoredMemory
+from cds_hooks.store.memory import _OVERRIDES, Row, StoredMemory
 from cds_hooks.store.port import IssuedCard
 from cds_hooks.store.tables import CHORES, FEEDBACK, ISSUED
 
@@ -183,7 +183,7 @@ def test_another_key_knows_nobody(sqlite: Database) -> None:
 
 def test_what_waits_is_written_when_it_closes() -> None:
     written: list[Row] = []
-    outbox = Outbox(written.extend, flush_s=30)
+    outbox = Outbox(written.extend, "made-up", flush_s=30)
     assert outbox.put([{"n": number} for number in range(2500)]) == 0
     outbox.close()
     assert written == [{"n": number} for number in range(2500)]
@@ -194,7 +194,7 @@ def test_a_full_queue_drops_and_says_so() -> None:
     def down(_: object) -> None:
         raise StorageError("down")
 
-    outbox = Outbox(down, bound=10, flush_s=0.01)
+    outbox = Outbox(down, "made-up", bound=10, flush_s=0.01)
     assert outbox.put([{}] * 8) == 0
     assert outbox.put([{}] * 8) == 6
     assert outbox.put([{}] * 8) == 8
@@ -211,7 +211,7 @@ def test_rows_wait_while_the_database_is_down() -> None:
             raise StorageError("down")
         written.extend(batch)
 
-    outbox = Outbox(write, flush_s=0.01)
+    outbox = Outbox(write, "made-up", flush_s=0.01)
     outbox.put([{"n": 1}])
     time.sleep(0.05)
     outbox.put([{"n": 2}])
@@ -255,7 +255,7 @@ def test_a_question_that_fails_is_asked_again_with_all_care(database: Database) 
 
 def test_an_outbox_without_a_thread_gets_one_later(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Row] = []
-    box = Outbox(written.extend, flush_s=0.01)
+    box = Outbox(written.extend, "made-up", flush_s=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
         assert box.put([{"n": 1}]) == 0
@@ -274,7 +274,7 @@ def test_nothing_ends_the_outbox() -> None:
             raise faults.pop()
         written.extend(rows)
 
-    box = Outbox(write, flush_s=0.01)
+    box = Outbox(write, "made-up", flush_s=0.01)
     box.put([{"n": 1}])
     ends = time.monotonic() + 10
     while not written and time.monotonic() < ends:

@@ -1,7 +1,12 @@
 """One line per request, and nothing in it that belongs to a patient or lets one in."""
 
 import io
+import json
+import threading
+import time
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from made_up import Answer, FakeService, call_body
 
+from cds_hooks.outbox import BOUND
+from cds_hooks.settings import Settings
+from cds_hooks.web.app import create_app
 from cds_hooks.web.log import frames, open_log
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -109,6 +117,77 @@ def test_causes_are_told_without_their_messages() -> None:
 def test_off_is_silent(make_app: Callable[..., Flask], lines: Lines) -> None:
     make_app(log="off").test_client().get("/")
     assert lines() == []
+
+
+class Pipe(io.BytesIO):
+    """Standard error whose other end may hang or be gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_on = threading.Event()
+        self.read_on.set()
+        self.broken = False
+
+    def write(self, data: Any) -> int:
+        self.read_on.wait(20)
+        if self.broken:
+            raise BrokenPipeError
+        return super().write(data)
+
+    def soon(self, lines: int) -> list[str]:
+        """The events of so many lines, once they are there."""
+        until = time.monotonic() + 10
+        while self.getvalue().count(b"\n") < lines and time.monotonic() < until:
+            time.sleep(0.01)
+        return [json.loads(line)["event"] for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Pipe:
+    pipe = Pipe()
+    stderr = types.SimpleNamespace(buffer=pipe)
+    monkeypatch.setattr("cds_hooks.web.log.sys", types.SimpleNamespace(stderr=stderr))
+    return pipe
+
+
+def test_standard_error_gets_all_lines_in_their_order(pipe: Pipe) -> None:
+    log = open_log("json")
+    for number in range(2500):
+        log.info(str(number))
+    assert pipe.soon(2500) == [str(number) for number in range(2500)]
+
+
+def test_nobody_waits_for_who_does_not_read_the_log(pipe: Pipe) -> None:
+    pipe.read_on.clear()
+    log = open_log("json")
+    began = time.monotonic()
+    for number in range(100):
+        log.info(str(number))
+    assert time.monotonic() - began < 1
+    pipe.read_on.set()
+    assert pipe.soon(100) == [str(number) for number in range(100)]
+
+
+def test_what_could_not_be_written_is_written_when_it_can_be(pipe: Pipe) -> None:
+    pipe.broken = True
+    log = open_log("json")
+    log.error("first")
+    time.sleep(0.2)
+    pipe.broken = False
+    log.info("second")
+    assert pipe.soon(2) == ["first", "second"]
+
+
+def test_a_log_that_stays_broken_is_counted_and_fills_no_memory(
+    make_app: Callable[..., Flask], service: FakeService, tmp_path: Path, pipe: Pipe
+) -> None:
+    pipe.broken = True
+    client = create_app(service, Settings(data=tmp_path)).test_client()
+    for _ in range(BOUND + 3):
+        assert client.get("/health/live").status_code == 200
+    text = client.get("/metrics").text
+    pipe.broken = False
+    assert "cds_hooks_log_failures_total 3.0" in text
 
 
 def test_levels() -> None:

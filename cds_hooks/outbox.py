@@ -1,51 +1,54 @@
-"""Issued cards on their way to the database: a bounded queue, and a thread that empties it.
+"""What a call leaves for later: a bounded queue, and a thread that writes what is in it, many at once.
 
-A call only appends to a list; the database is written to ten times a second at most. While the database is down the
-queue holds what fits; what does not fit is dropped and told to whoever brought it.
+A call only appends to a list. Where it goes may be slow or down: the queue holds what fits, and what does not fit is
+dropped and told to whoever brought it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
 
-Row = Mapping[str, Any]
+T = TypeVar("T")
 
-#: Rows that may wait; at some 500 bytes each they are small beside the content of a worker.
+#: Items that may wait; at some 500 bytes each they are small beside the content of a worker.
 BOUND: Final = 10_000
-#: Seconds from a card to the database, at most, while the database keeps up.
+#: Seconds from an item to where it goes, at most, while that keeps up.
 FLUSH_S: Final = 0.1
 _BATCH: Final = 1000
 _RETRY_S: Final = 0.5
 _LOOK_S: Final = 0.5  # how often an idle thread looks whether the process ends
 
 
-class Outbox:
-    """Rows for one table. `write` stores a batch, the same twice without harm, and may raise StorageError."""
+class Outbox(Generic[T]):
+    """Items for one place. `write` takes a batch there, the same twice without harm, and may raise anything."""
 
-    def __init__(self, write: Callable[[Sequence[Row]], None], *, bound: int = BOUND, flush_s: float = FLUSH_S) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[T]], None], name: str, *, bound: int = BOUND, flush_s: float = FLUSH_S
+    ) -> None:
         self._write: Final = write
+        self._name: Final = name
         self._bound: Final = bound
         self._flush_s: Final = flush_s
         self._lock: Final = threading.Lock()
-        self._waiting: list[Row] = []
+        self._waiting: list[T] = []
         self._filled: Final = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def put(self, rows: Sequence[Row]) -> int:
-        """Take rows; return how many had to be dropped. Never waits for the database."""
+    def put(self, items: Sequence[T]) -> int:
+        """Take items; return how many had to be dropped. Never waits for where they go."""
         with self._lock:
             room = max(0, self._bound - len(self._waiting)) if not self._closed else 0
-            self._waiting += rows[:room]
+            self._waiting += items[:room]
             if room and (self._thread is None or not self._thread.is_alive()):
                 self._start()
         if not self._filled.is_set():
             self._filled.set()
-        return max(0, len(rows) - room)
+        return max(0, len(items) - room)
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what waits, and end the thread."""
@@ -57,8 +60,8 @@ class Outbox:
     def _start(self) -> None:
         # Not a daemon: when the process ends, Python waits for the thread, which then writes what is left. Servers end
         # their workers in ways of their own, and not all of them run `atexit`.
-        thread = threading.Thread(target=self._work, name="issued-cards", daemon=False)
-        with suppress(RuntimeError):  # no more threads: the next card tries again
+        thread = threading.Thread(target=self._work, name=self._name, daemon=False)
+        with suppress(RuntimeError):  # no more threads: the next item tries again
             thread.start()
             self._thread = thread
 
@@ -69,7 +72,7 @@ class Outbox:
         while not self._ending():
             if self._filled.wait(_LOOK_S):
                 if not self._ending():
-                    time.sleep(self._flush_s / 2)  # others may have something for the same transaction
+                    time.sleep(self._flush_s / 2)  # others may have something for the same batch
                 self._filled.clear()
                 if not self._flush() and not self._ending():
                     time.sleep(_RETRY_S)
@@ -78,15 +81,15 @@ class Outbox:
             pass
 
     def _flush(self) -> bool:
-        """Write what waits now, batch by batch; False if the database does not take them.
+        """Write what waits now, batch by batch; False if it is not taken.
 
-        What comes in the meantime waits for the next transaction: one for every few rows would cost more than the rows.
+        What comes in the meantime waits for the next round: one for every few items would cost more than the items.
         """
         left = len(self._waiting)
         while left > 0 and (batch := self._waiting[:_BATCH]):
             try:
                 self._write(batch)
-            except Exception:  # StorageError or what nobody thought of: the thread must live, the cards wait
+            except Exception:  # what was expected or what nobody thought of: the thread must live, the items wait
                 return False
             with self._lock:
                 del self._waiting[: len(batch)]
