@@ -40,6 +40,8 @@ def orders_of(rule: Rule, evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def content_of(rule: Rule, evaluation: Evaluation) -> str | None:
     """What the orders of a rule say (see chart.orders), None if that cannot be told: then nothing is the same."""
+    if not evaluation.chart.drafts and not evaluation.asked.selected:
+        return ""
     try:
         return said_by(orders_of(rule, evaluation))
     except (RecursionError, TooMuch):

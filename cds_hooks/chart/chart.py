@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cds_hooks.chart.gather import Source
-from cds_hooks.chart.reading import as_list, codings, local_reference, name_of, subject_of, values_at
+from cds_hooks.chart.reading import as_list, codings, local_reference, name_of, subject_of, texts, values_at
 from cds_hooks.chart.search import Query
 
 Key = tuple[str | None, str]
@@ -31,7 +31,7 @@ class Selection:
     path: str | None = None
     keys: frozenset[Key] = frozenset()
     prefixes: tuple[tuple[str, str], ...] = ()
-    reads: Callable[[Any], str | None] | None = None  # match by words, where a value set allows it
+    reads: Callable[[Iterable[str]], str | None] | None = None  # match by words, where a value set allows it
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Table:
     path: str
     by_code: dict[Key, list[int]] = field(default_factory=dict)
     by_prefix: list[tuple[str, str, int]] = field(default_factory=list)
-    by_words: list[tuple[Callable[[Any], str | None], int]] = field(default_factory=list)
+    by_words: list[tuple[Callable[[Iterable[str]], str | None], int]] = field(default_factory=list)
     memo: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     #: What is known to be of no interest: codings as (system, code, display), and texts by their hash, for a text may
     #: say more than a code does and is not kept.
@@ -68,8 +68,8 @@ class _Table:
                     hit = self._hit(pair, key_of)
                 if hit:
                     found += hit
-            if self.by_words:
-                found += tuple(number for reads, number in self.by_words if number not in found and reads(concept))
+            if self.by_words and (words := tuple(dict.fromkeys(texts(concept)))):
+                found += tuple(number for reads, number in self.by_words if number not in found and reads(words))
         if not found:
             self._note_dull(values)
         return found if len(found) < 2 else dict.fromkeys(found)

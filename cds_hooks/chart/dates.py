@@ -78,11 +78,11 @@ def is_duration(value: Any) -> bool:
 
 def cutoff(duration: dict[str, Any], now: datetime) -> datetime:
     """The first moment of the last `duration` before `now`; see `within`."""
-    unit = duration.get("code") or duration["unit"]
-    first = shifted(now, -duration["value"], unit)
-    if _UNITS[unit] in ("hour", "minute"):
-        return first
-    return first.replace(hour=0, minute=0, second=0, microsecond=0)
+    amount, unit = duration["value"], duration.get("code") or duration["unit"]
+    days = _days(amount, unit, now.date())
+    if days is None:
+        return shifted(now, -amount, unit)
+    return datetime(days[0].year, days[0].month, days[0].day, tzinfo=now.tzinfo)
 
 
 def within(value: Any, duration: dict[str, Any], now: datetime) -> bool | None:

@@ -138,7 +138,7 @@ class _Compilation:
         path = paths[0]["path"]
         if steps.after(frozenset({kind}), path.split(".")[0]) is None:
             raise ContentError("library.yaml", where, f"{kind} has no element {path}")
-        reads = value_set.reads if value_set.pattern else None
+        reads = value_set.found_in if value_set.pattern else None
         return Selection(name, kind, path, value_set.keys, value_set.prefixes, reads)
 
     def _value_set(self, file: str, where: str, url: str) -> Any:

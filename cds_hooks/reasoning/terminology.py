@@ -58,10 +58,6 @@ class ValueSet:
     def id(self) -> str:
         return self.url.rsplit("/", 1)[-1]
 
-    def reads(self, value: Any) -> str | None:
-        """The first words of a concept or string in which the pattern is found."""
-        return self.found_in(texts(value)) if self.pattern is not None else None
-
     def found_in(self, words: Iterable[str]) -> str | None:
         """The first of these texts in which the pattern is found."""
         if self.pattern is None:
@@ -85,8 +81,15 @@ class Concept:
     value: Any
     #: The URLs of the value sets that hold one of its codes.
     sets: frozenset[str]
-    #: Its texts, each once.
-    words: tuple[str, ...]
+    #: Its texts, each once; None until somebody asks.
+    texts: tuple[str, ...] | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its texts: few sets read any."""
+        if self.texts is None:
+            self.texts = tuple(dict.fromkeys(texts(self.value)))
+        return self.texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Terminology:
     def concept(self, value: Any) -> Concept:
         """Look a concept, Coding or code up."""
         if isinstance(value, str):  # a code without its system: of any
-            return Concept(value, self._sets_of_code.get(value, _NO_SETS), (value,))
+            return Concept(value, self._sets_of_code.get(value, _NO_SETS))
         sets = _NO_SETS
         for pair in codings(value):
             found = self._memo_sets.get(pair)
@@ -171,7 +174,7 @@ class Terminology:
                 found = self._look_up(pair)
             if found:
                 sets = sets | found if sets else found
-        return Concept(value, sets, tuple(dict.fromkeys(texts(value))))
+        return Concept(value, sets)
 
     def _look_up(self, pair: Key) -> frozenset[str]:
         """The sets that hold a code. Charts repeat the same codes, so it is remembered."""

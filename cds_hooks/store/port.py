@@ -11,7 +11,7 @@ from cds_hooks.protocol.caller import Caller
 from cds_hooks.protocol.feedback import FeedbackItem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
 class IssuedCard:
     """A card that was sent: its ids, and what made it."""
 

@@ -1,14 +1,13 @@
 """The chart: native selection by code, other people's data dropped and counted, references resolved or left open."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from cds_hooks.chart.chart import Chart, Input, Retrieval, Selection
 from cds_hooks.chart.gather import Source
-from cds_hooks.chart.reading import texts
 from cds_hooks.chart.search import Query
 
 MINE = {"reference": "Patient/p1"}
@@ -242,8 +241,8 @@ def test_words_beside_a_code_that_was_of_no_interest_before() -> None:
     """The same codes come with other words: each is looked at."""
     reads = re.compile("glow").search
 
-    def read(concept: Any) -> str | None:
-        return next((word for word in texts(concept) if reads(word)), None)
+    def read(words: Iterable[str]) -> str | None:
+        return next((word for word in words if reads(word)), None)
 
     selection = Selection("glowing", "Condition", "code", frozenset(), (), read)
     retrieval = Retrieval([Query("conditions", "Condition")], [selection], lambda system, code: (system, code))
@@ -277,8 +276,8 @@ def test_a_coding_instead_of_a_concept_is_looked_at() -> None:
 def test_text_alone_is_looked_at_once() -> None:
     looked: list[Any] = []
 
-    def read(concept: Any) -> str | None:
-        looked.append(concept)
+    def read(words: Iterable[str]) -> str | None:
+        looked.append(words)
         return None
 
     selection = Selection("any", "Condition", "code", frozenset(), (), read)
@@ -287,8 +286,8 @@ def test_text_alone_is_looked_at_once() -> None:
     assert len(looked) == 1
 
 
-def _glowing(concept: Any) -> str | None:
-    return next((word for word in texts(concept) if "glow" in word), None)
+def _glowing(words: Iterable[str]) -> str | None:
+    return next((word for word in words if "glow" in word), None)
 
 
 def _glow_table() -> Retrieval:
