@@ -18,7 +18,7 @@ from typing import get_args
 from bench import bodies, load, process
 from cds_hooks import serving
 
-CPU_CONNECTIONS, CPU_ROUNDS, CPU_SECONDS = 4, 7, 0.8
+CPU_CONNECTIONS, CPU_ROUNDS, CPU_SECONDS = 4, 15, 0.4
 WARM_UP_SECONDS = 1.0
 LATENCY_CONNECTIONS, LATENCY_SECONDS = (1, 8, 32), 2.5
 

@@ -44,7 +44,6 @@ LIBRARIES = {
     "fhirpathpy": ("reasoning",),
     "antlr4": ("reasoning",),
     "jinja2": ("answer", "review", "evidence"),
-    "structlog": ("web",),
     "prometheus_client": ("web",),
     "opentelemetry": ("web.tracing",),
     "click": ("cli",),

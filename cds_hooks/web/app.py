@@ -7,13 +7,12 @@ from time import perf_counter
 from typing import Any, BinaryIO, Final
 
 from flask import Flask, Response, request
-from structlog.typing import FilteringBoundLogger
 
 from cds_hooks.errors import Rejected
 from cds_hooks.settings import Settings
 from cds_hooks.web.body import read_body
 from cds_hooks.web.headers import Stamp, request_id, trace_parent
-from cds_hooks.web.log import open_log
+from cds_hooks.web.log import Log, open_log
 from cds_hooks.web.metrics import UNKNOWN, Metrics
 from cds_hooks.web.places import Doorkeeper, Places, turned_away
 from cds_hooks.web.port import Gate, Service
@@ -60,7 +59,7 @@ def create_app(
     return app
 
 
-def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: FilteringBoundLogger) -> None:
+def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Log) -> None:
     """Do what every request needs: before it clock, id and body; after it headers, counters and the log line."""
 
     @app.before_request
@@ -119,9 +118,9 @@ def _trace(app: Flask, tracing: Tracing) -> None:
         return response
 
 
-def _write(log: FilteringBoundLogger, line: dict[str, Any], metrics: Metrics) -> None:
+def _write(log: Log, line: dict[str, Any], metrics: Metrics) -> None:
     """Log the line. A log that cannot be written (full disk, closed pipe) is counted; the answer is still sent."""
     try:
-        log.info("request", **line)
+        log.info("request", line)
     except (OSError, ValueError):
         metrics.unlogged()

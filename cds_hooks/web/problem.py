@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from flask import Flask, Response
-from structlog.typing import FilteringBoundLogger
 from werkzeug.exceptions import HTTPException
 
 from cds_hooks.errors import Rejected, Unauthorized
 from cds_hooks.web.body import dump_json
-from cds_hooks.web.log import frames
+from cds_hooks.web.log import Log, frames
 from cds_hooks.web.metrics import Metrics
 from cds_hooks.web.reply import json_reply
 from cds_hooks.web.visit import visit
@@ -33,7 +32,7 @@ def problem(status: int, code: str, *diagnostics: str, expression: tuple[str, ..
     return response
 
 
-def register_problems(app: Flask, log: FilteringBoundLogger, metrics: Metrics) -> None:
+def register_problems(app: Flask, log: Log, metrics: Metrics) -> None:
     """Give the app its error handlers: ours, Werkzeug's, nesting too deep, and everything else."""
 
     def rejected(error: Rejected) -> Response:
@@ -64,11 +63,11 @@ def register_problems(app: Flask, log: FilteringBoundLogger, metrics: Metrics) -
     def too_deep(error: RecursionError) -> Response:
         # orjson takes 1,024 levels, more than Python code can walk; no FHIR resource has so many. The trace is
         # logged all the same, because a loop of our own would look like this too.
-        log.warning("too deep", request_id=visit().request_id, trace=frames(error))
+        log.warning("too deep", {"request_id": visit().request_id, "trace": frames(error)})
         return problem(400, "too-costly", "The request is nested too deeply to be read.")
 
     def failed(error: Exception) -> Response:
-        log.error("failure", request_id=visit().request_id, trace=frames(error))
+        log.error("failure", {"request_id": visit().request_id, "trace": frames(error)})
         text = "The service failed on this request; its log tells more under the id in the header X-Request-ID."
         return problem(500, "exception", text)
 
