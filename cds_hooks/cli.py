@@ -292,7 +292,7 @@ def report(
             out.write_text(as_page(rows, f"What users made of the cards{told}", now.date()), encoding="utf-8")
             click.echo(f"{len(rows)} rows in {out}")
         else:
-            click.echo(csv(rows) if as_csv else "\n".join(as_table(rows)), nl=not as_csv)
+            click.echo(csv(rows) if as_csv else "\n".join(as_table(rows, client)), nl=not as_csv)
     except StorageError as error:
         _fail(CdsHooksError(f"the database cannot be read: {error}"))
     except (CdsHooksError, OSError) as error:

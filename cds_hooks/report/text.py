@@ -11,10 +11,10 @@ from cds_hooks.report.figures import Row
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def as_table(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines for a terminal: one table for each version, the reasons below each topic."""
+def as_table(rows: Sequence[Row], client: str | None = None) -> Iterator[str]:
+    """Lines for a terminal: one table for each version, the reasons below each topic; perhaps of one client only."""
     if not rows:
-        yield "no card was issued in this time"
+        yield f'no card was issued to a client "{client}" in this time' if client else "no card was issued in this time"
     width = max((len(row.topic) for row in rows), default=0) + 2
     for number, row in enumerate(rows):
         if number == 0 or row.edition != rows[number - 1].edition:

@@ -178,6 +178,7 @@ def test_the_page_is_one_file_of_literal_text() -> None:
 def test_nothing_to_report(plans: list[Loaded]) -> None:
     assert figures([], plans) == []
     assert "\n".join(as_table([])) == "no card was issued in this time"
+    assert list(as_table([], "nobody")) == ['no card was issued to a client "nobody" in this time']
     assert "No card was issued" in as_page([], "t", date(2026, 11, 21))
 
 
