@@ -24,10 +24,14 @@ _LOOK_S: Final = 0.5  # how often an idle thread looks whether the process ends
 
 
 class Outbox(Generic[T]):
-    """Items for one place. `write` takes a batch there, the same twice without harm, and may raise anything."""
+    """Items for one place.
+
+    `write` takes a batch there and tells how many items it has taken (None: all). It may raise anything; then it gets
+    the same batch again, and a longer one perhaps.
+    """
 
     def __init__(
-        self, write: Callable[[Sequence[T]], None], name: str, *, bound: int = BOUND, flush_s: float = FLUSH_S
+        self, write: Callable[[Sequence[T]], int | None], name: str, *, bound: int = BOUND, flush_s: float = FLUSH_S
     ) -> None:
         self._write: Final = write
         self._name: Final = name
@@ -44,8 +48,9 @@ class Outbox(Generic[T]):
         with self._lock:
             room = max(0, self._bound - len(self._waiting)) if not self._closed else 0
             self._waiting += items[:room]
-            if room and (self._thread is None or not self._thread.is_alive()):
-                self._start()
+            if room and (self._thread is None or not self._thread.is_alive()) and not self._start() and self._ending():
+                del self._waiting[-len(items[:room]) :]  # nobody comes any more who could write them
+                room = 0
         if not self._filled.is_set():
             self._filled.set()
         return max(0, len(items) - room)
@@ -57,13 +62,15 @@ class Outbox(Generic[T]):
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         # Not a daemon: when the process ends, Python waits for the thread, which then writes what is left. Servers end
         # their workers in ways of their own, and not all of them run `atexit`.
         thread = threading.Thread(target=self._work, name=self._name, daemon=False)
         with suppress(RuntimeError):  # no more threads: the next item tries again
             thread.start()
             self._thread = thread
+            return True
+        return False
 
     def _ending(self) -> bool:
         return self._closed or not threading.main_thread().is_alive()
@@ -88,10 +95,14 @@ class Outbox(Generic[T]):
         left = len(self._waiting)
         while left > 0 and (batch := self._waiting[:_BATCH]):
             try:
-                self._write(batch)
+                taken = self._write(batch)
             except Exception:  # what was expected or what nobody thought of: the thread must live, the items wait
                 return False
+            if taken is None:
+                taken = len(batch)
             with self._lock:
-                del self._waiting[: len(batch)]
-            left -= len(batch)
+                del self._waiting[:taken]
+            if taken < len(batch):
+                return False
+            left -= taken
         return True

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from cds_hooks.answer.facts import Facts
 from cds_hooks.chart import dates
@@ -22,8 +23,8 @@ from cds_hooks.errors import ContentError
 
 SUFFIX: Final = ".md.j2"
 FOOTER: Final = "_footer" + SUFFIX
-#: As Jinja reads it with trim_blocks and lstrip_blocks: what stands before it on its line is blank, its line ends.
-_INCLUDE: Final = re.compile(r'(?m)(?:^[ \t]+)?\{%\s*include\s+"(?P<name>[^"]+)"\s*%\}\n?')
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+" + re.escape(SUFFIX))
+_ONLY: Final = 'a part is taken in by {% include "_name.md.j2" %} and in no other way'
 _LONGEST: Final = 120  # characters of one chart string on a card
 _ACTIVE: Final = re.compile(r"([\\`*_\[\]()<>&~|!{}#$:=])")  # what Markdown acts on anywhere in a line
 _LEADING: Final = re.compile(r"([+-]|\d+(?=[.]))")  # what it acts on at the start of one
@@ -77,6 +78,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
+class _PutIn(NodeTransformer):
+    """Replaces each include by what a function makes of it."""
+
+    def __init__(self, part: Callable[[nodes.Include], nodes.Node]) -> None:
+        self._part: Final = part
+
+    def visit_Include(self, node: nodes.Include) -> nodes.Node:
+        return self._part(node)
+
+
 class Cards:
     """The compiled templates of one plan."""
 
@@ -103,43 +114,45 @@ class Cards:
         return environment
 
     def _compile(self, topic: str) -> tuple[Any, Any]:
-        summary, detail = self._parts(topic)
+        summary, detail = self._trees(topic)
         return self._ready(topic, self._summaries, summary), self._ready(topic, self._details, detail)
 
-    def _ready(self, topic: str, environment: ImmutableSandboxedEnvironment, text: str) -> Template:
+    def _ready(self, topic: str, environment: ImmutableSandboxedEnvironment, tree: nodes.Template) -> Template:
         try:
-            self._parsed(topic, text)
-            template = environment.from_string(text)
+            code = environment.compile(tree, topic + SUFFIX)
         except TemplateError as error:
             raise _wrong(topic, error) from None
-        template.globals = dict(template.globals)  # a chain of two: none is added later, each card would walk it
-        return template
+        # A dict of its own: Jinja would chain two, and walk the chain for each card.
+        return environment.template_class.from_code(environment, code, dict(environment.globals))
 
-    def _parts(self, topic: str) -> tuple[str, str]:
+    def _trees(self, topic: str) -> tuple[nodes.Template, nodes.Template]:
         """Summary and detail, with all that they take in."""
         summary, _, detail = self.source(topic).partition("\n")
         if (self.folder / FOOTER).exists():
             detail = detail.rstrip() + "\n\n" + self.source("_footer")
-        return self._whole(summary, (topic,)), self._whole(detail, (topic,))
+        return self._whole(topic, summary, (topic,)), self._whole(topic, "\n" + detail, (topic,))
 
-    def _whole(self, text: str, above: tuple[str, ...]) -> str:
-        """A text with its parts put in where it takes them in: at start, not for each card."""
-
-        def part(match: re.Match[str]) -> str:
-            name = match["name"].removesuffix(SUFFIX)
-            if name in above:
-                raise ContentError(name + SUFFIX, "include", "the template takes itself in")
-            return self._whole(self.source(name), (*above, name))
-
-        return _INCLUDE.sub(part, text)
-
-    def _parsed(self, topic: str, text: str) -> nodes.Template:
-        tree = self._details.parse(text)
-        other = next(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None)
+    def _whole(self, name: str, text: str, above: tuple[str, ...]) -> nodes.Template:
+        """The tree of a text with those of its parts in it: put together at start, not for each card."""
+        try:
+            tree = self._details.parse(text, name + SUFFIX)
+        except TemplateError as error:
+            raise _wrong(name, error) from None
+        other = next(tree.find_all((nodes.Import, nodes.FromImport, nodes.Extends)), None)
         if other is not None:
-            reason = 'a part is taken in by {% include "_name.md.j2" %} and in no other way'
-            raise ContentError(topic + SUFFIX, f"line {other.lineno}", reason)
-        return tree
+            raise ContentError(name + SUFFIX, f"line {other.lineno}", _ONLY)
+        whole: nodes.Template = _PutIn(lambda part: self._part(name, part, above)).visit(tree)
+        return whole
+
+    def _part(self, name: str, include: nodes.Include, above: tuple[str, ...]) -> nodes.Node:
+        wanted = include.template.value if isinstance(include.template, nodes.Const) else None
+        if not isinstance(wanted, str) or not _NAME.fullmatch(wanted) or include.ignore_missing:
+            raise ContentError(name + SUFFIX, f"line {include.lineno}", _ONLY)
+        part = wanted.removesuffix(SUFFIX)
+        if part in above:
+            raise ContentError(part + SUFFIX, "include", "the template takes itself in")
+        # A scope: what a part sets stays its own.
+        return nodes.Scope(self._whole(part, self.source(part), (*above, part)).body, lineno=include.lineno)
 
     def source(self, name: str) -> str:
         """The text of a template; raises ContentError if there is none."""
@@ -150,11 +163,7 @@ class Cards:
 
     def facts_read(self, topic: str) -> frozenset[str]:
         """The facts (`f.name`) that the templates of a topic read, those of its parts counted in."""
-        try:
-            trees = [self._parsed(topic, text) for text in self._parts(topic)]
-        except TemplateError as error:
-            raise _wrong(topic, error) from None
-        return frozenset(node.attr for tree in trees for node in tree.find_all(nodes.Getattr)
+        return frozenset(node.attr for tree in self._trees(topic) for node in tree.find_all(nodes.Getattr)
                          if isinstance(node.node, nodes.Name) and node.node.name == "f")  # fmt: skip
 
     def render(self, topic: str, context: Mapping[str, Any]) -> tuple[str, str]:
@@ -207,5 +216,5 @@ def clock(today: date) -> dict[str, Callable[[Any], Any]]:
     return {"months_since": months_since}
 
 
-def _wrong(topic: str, error: TemplateError) -> ContentError:
-    return ContentError(topic + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error))
+def _wrong(name: str, error: TemplateError) -> ContentError:
+    return ContentError(name + SUFFIX, f"line {getattr(error, 'lineno', 1)}", str(error))

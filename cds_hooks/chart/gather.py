@@ -44,7 +44,7 @@ class Reader(Protocol):
     ) -> Answer: ...
 
 
-@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
+@dataclass(slots=True)  # not frozen: that is slow; nobody changes one, and some are shared by all calls
 class Source:
     """The data of one query and how they came: supplied, null, fetched, not-in-context, failed or missing."""
 

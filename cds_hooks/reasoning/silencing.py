@@ -19,31 +19,34 @@ def shares_place(other: Rule, rule: Rule) -> bool:
 
 
 def circle_in(rules: Sequence[Rule]) -> list[str] | None:
-    """Ids of rules each of which silences the next, and the last the first: then it is chance who speaks.
+    """Ids of rules each of which silences the next, and the last the first; None if there is no such circle.
 
-    None if there is no such circle. Only rules that share a hook can meet.
+    All of them would claim to come first, and it would be their order that decides. Only rules of one hook can meet.
     """
-    return _circle({rule.id: [other.id for place, other in enumerate(rules) if _silences(rule, other, place > at)]
-                    for at, rule in enumerate(rules)})  # fmt: skip
+    for hook in sorted({hook for rule in rules for hook in rule.hooks}):
+        here = [rule for rule in rules if hook in rule.hooks]
+        found = _circle({rule.id: [other.id for place, other in enumerate(here) if _silences(rule, other, place > at)]
+                         for at, rule in enumerate(here)})  # fmt: skip
+        if found:
+            return found
+    return None
 
 
 def _silences(rule: Rule, other: Rule, later: bool) -> bool:
-    if rule is other or not set(rule.hooks) & set(other.hooks):
-        return False
-    return suppresses(rule, other) or (later and shares_place(rule, other))
+    return rule is not other and (suppresses(rule, other) or (later and shares_place(rule, other)))
 
 
 def _circle(leads: Mapping[str, Sequence[str]]) -> list[str] | None:
     """Names that lead from one to the next and back to the first."""
-    done: set[str] = set()
-
-    def below(path: list[str]) -> list[str] | None:
-        for name in leads[path[-1]]:
-            if name in path:
-                return path[path.index(name) :]
-            if name not in done and (found := below([*path, name])):
-                return found
-        done.add(path[-1])
+    left = dict(leads)
+    while ends := [name for name, after in left.items() if not any(other in left for other in after)]:
+        for name in ends:  # no circle goes through what leads nowhere
+            del left[name]
+    if not left:
         return None
-
-    return next((found for name in leads if name not in done and (found := below([name]))), None)
+    path = [next(iter(left))]  # each name that is left leads to one that is left
+    while True:
+        name = next(other for other in left[path[-1]] if other in left)
+        if name in path:
+            return path[path.index(name) :]
+        path.append(name)

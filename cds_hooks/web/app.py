@@ -46,8 +46,8 @@ def create_app(
     app = _App("cds_hooks", static_folder=None)
     # A redirect would lose the body, and a browser follows none after a preflight.
     app.url_map.merge_slashes = False
-    log = open_log(settings.log, log_to)
     metrics = Metrics()
+    log = open_log(settings.log, metrics.unlogged, log_to)
     register_problems(app, log, metrics)
     add_routes(app, Door(service, settings, metrics, gate), development=settings.development)
     _frame(app, settings.server.body_limit, Stamp(settings.cors.origins), metrics, log)
@@ -98,7 +98,7 @@ def _frame(app: Flask, body_limit: int, stamp: Stamp, metrics: Metrics, log: Log
             line["traceparent"] = now.trace_parent
         if status == 408:
             metrics.refused("slow body")
-        _write(log, line, metrics)
+        log.info("request", line)
         return response
 
 
@@ -116,11 +116,3 @@ def _trace(app: Flask, tracing: Tracing) -> None:
         if visit().span is not None:
             tracing.end(visit(), response.status_code)
         return response
-
-
-def _write(log: Log, line: dict[str, Any], metrics: Metrics) -> None:
-    """Log the line. A log that cannot be written (full disk, closed pipe) is counted; the answer is still sent."""
-    try:
-        log.info("request", line)
-    except (OSError, ValueError):
-        metrics.unlogged()

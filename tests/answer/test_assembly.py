@@ -95,6 +95,18 @@ def test_rules_that_never_meet_make_no_circle() -> None:
     assert circle_in([one, other]) is None
 
 
+def test_rules_that_never_all_meet_make_no_circle() -> None:
+    hooks = {"a": "x y", "b": "y z", "c": "z x"}
+    rules = [dataclasses.replace(rule(name, suppresses=other), hooks=frozenset(hooks[name].split()))
+             for name, other in ("ab", "bc", "ca")]  # fmt: skip
+    assert circle_in(rules) is None
+
+
+def test_a_long_chain_is_no_circle() -> None:
+    chain = [rule(str(number), suppresses=str(number + 1)) for number in range(1500)]
+    assert circle_in(chain) is None
+
+
 @pytest.mark.parametrize(
     ("rules", "spoken"),
     [

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import FileSystemLoader
+from jinja2.sandbox import SandboxedEnvironment
 
-from cds_hooks.answer.templates import Cards, Words, clock, escaped, plain
+from cds_hooks.answer.templates import Cards, Words, _tidied, clock, escaped, plain
 from cds_hooks.errors import ContentError
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -140,31 +142,60 @@ def test_facts_that_a_template_reads_with_those_of_its_parts(cards: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("part", "reason"),
+    ("part", "file", "reason"),
     [
-        ('{% include "_part.md.j2" %}', "takes itself in"),
-        ('{% include "topic.md.j2" %}', "takes itself in"),
-        ('{% include "_none.md.j2" %}', "_none.md.j2: template is missing"),
-        ("{% include f.a %}", "in no other way"),
-        ('{%- include "_other.md.j2" %}', "in no other way"),
-        ('{% include "_other.md.j2" ignore missing %}', "in no other way"),
-        ('{% import "_other.md.j2" as x %}', "in no other way"),
-        ('{% extends "_other.md.j2" %}', "in no other way"),
+        ('{% include "_part.md.j2" %}', "_part", "takes itself in"),
+        ('{% include "topic.md.j2" %}', "topic", "takes itself in"),
+        ('{% include "_none.md.j2" %}', "_none", "template is missing"),
+        ('{% include "../_other.md.j2" %}', "_part", "in no other way"),
+        ('{% include "_other.txt" %}', "_part", "in no other way"),
+        ('\n\n{% include f.a %}', "_part.md.j2: line 3", "in no other way"),
+        ('{% include "_other.md.j2" ignore missing %}', "_part", "in no other way"),
+        ('{% import "_other.md.j2" as x %}', "_part", "in no other way"),
+        ('{% extends "_other.md.j2" %}', "_part", "in no other way"),
+        ("\n{% if f.a %}x", "_part.md.j2: line 2", "Unexpected end of template"),
+        ("{% endif %}", "_part", "unknown tag 'endif'"),
     ],
 )
 def test_parts_that_cannot_be_taken_in_are_refused_at_start(
-    cards: Callable[..., Cards], part: str, reason: str
+    cards: Callable[..., Cards], part: str, file: str, reason: str
 ) -> None:
-    with pytest.raises(ContentError, match=re.escape(reason)):
-        cards(topic='S\n{% include "_part.md.j2" %}', _part=part, _other="x")
+    with pytest.raises(ContentError, match=re.escape(reason)) as caught:
+        cards(topic='S\n{% if f.b %}{% include "_part.md.j2" %}{% endif %}', _part=part, _other="x")
+    assert str(caught.value).startswith(file)
 
 
-def test_parts_are_taken_in_as_jinja_takes_them_in(cards: Callable[..., Cards]) -> None:
-    topic = 'S\nOne\n  {% include "_part.md.j2" %}\nTwo {% include "_word.md.j2" %} three.'
-    part = "{% if f.a %}\n- {{ f.a }}\n{% endif %}\n{% set x = 1 %}\n"
-    made = cards(topic=topic, _part=part, _word="{% if f.a %}and{% endif %}\n")
-    assert made.render("topic", {"f": {"a": "a"}})[1] == "One\n- a\nTwo and three."
-    assert made.render("topic", {"f": {"a": ""}})[1] == "One\nTwo  three."
+def test_errors_name_the_line_of_the_file(cards: Callable[..., Cards]) -> None:
+    with pytest.raises(ContentError, match=r"topic\.md\.j2: line 3: "):
+        cards(topic="S\nD\n{% if %}")
+
+
+@pytest.mark.parametrize("a", ["a", ""])
+@pytest.mark.parametrize(
+    ("topic", "part"),
+    [
+        ('One\n  {% include "_p.md.j2" %}\nTwo', "{% if f.a %}\n- {{ f.a }}\n{% endif %}\n"),
+        ('One {% include "_p.md.j2" %} two.', "{% if f.a %}and{% endif %}\n"),
+        ('One {# {% include "_p.md.j2" %} #} two', "{# why #} text"),
+        ('{% raw %}{% include "_p.md.j2" %}{% endraw %}', "text"),
+        ('Text {% include "_p.md.j2" %}\n\n- item', "{% if f.a %}more{% endif %}"),
+        ('One\n\n{% include "_p.md.j2" %}', "{%- if f.a %}- x{% endif %}"),
+        ('One {%- include "_p.md.j2" -%} two', " x "),
+        ('A {% include "_p.md.j2" %}', "  {% if f.a %}x{% endif %}"),
+        ('{% set x = 1 %}{% include "_p.md.j2" %}{{ x }}', "{{ x }}{% set x = 2 %}{{ x }}"),
+        ('{% for y in "ab" %}{% include "_p.md.j2" %}{% endfor %}', "{{ y }}"),
+        ('{% include "_p.md.j2" %}{% include "_p.md.j2" %}', "x\n{% macro m() %}{{ f.a }}{% endmacro %}{{ m() }}"),
+    ],
+)
+def test_parts_are_taken_in_as_jinja_takes_them_in(
+    cards: Callable[..., Cards], tmp_path: Path, topic: str, part: str, a: str
+) -> None:
+    made = cards(topic=f"S\n{topic}", _p=part)
+    jinja = SandboxedEnvironment(
+        loader=FileSystemLoader(tmp_path), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    expected = jinja.from_string(topic).render(f={"a": a})
+    assert made.render("topic", {"f": {"a": a}})[1] == _tidied(expected)
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_the_days_of_a_window_are_those_of_the_place(text: str, answer: bool) ->
 @pytest.mark.parametrize("zone", [UTC, EAST, ZoneInfo("Europe/Zurich")])
 @pytest.mark.parametrize("hour", [0, 23])
 @pytest.mark.parametrize("month", [2, 3, 10])
-@pytest.mark.parametrize("duration", [YEAR, WEEK, HOURS, {"value": 18, "code": "a"}, {"value": 0, "code": "d"}])
+@pytest.mark.parametrize("duration", [YEAR, WEEK, {"value": 18, "code": "a"}, {"value": 0, "code": "d"}])
 def test_a_plain_day_is_judged_like_a_period_that_begins_on_it(
     duration: dict[str, Any], month: int, hour: int, zone: Any
 ) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from a_server import SERVICE, Ehr, Server, head, receive, serving
+from a_server import SERVICE, Ehr, Server, free_port, head, receive, serving
 from an_ehr import patient, request, spasm
 
 Row = Callable[..., None]
@@ -159,3 +166,54 @@ def test_a_stop_does_not_wait_for_clients_that_never_finish(fault: Row) -> None:
         assert took < 9.5
         for connection in half:
             connection.close()
+
+
+def test_every_call_is_in_the_log_when_the_server_has_ended() -> None:
+    with serving(server__workers="2") as server:
+        with ThreadPoolExecutor(8) as pool:
+            assert {reply.status for reply in pool.map(lambda _: server.post(SERVICE, call()), range(200))} == {200}
+        server.process.terminate()
+        server.process.wait(20)
+        lines = [line for line in server.lines() if line["service"] != "unknown"]
+    assert len({line["request_id"] for line in lines}) == len(lines) == 200
+
+
+@linux
+def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path, fault: Row) -> None:
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("cds-hooks")), "serve", "--port", str(port), "--data", str(tmp_path)]
+    environment = os.environ | {"CDS_HOOKS_SERVER__WORKERS": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        server = Server(process, port, tmp_path / "none")
+        try:
+            assert process.stderr is not None
+            while b"listens on" not in process.stderr.readline():
+                assert process.poll() is None
+            until = time.monotonic() + 10
+            while not _accepts(port) and time.monotonic() < until:
+                time.sleep(0.05)
+            began = time.monotonic()
+            for _ in range(1000):  # some 200 kB of lines; a pipe holds 64
+                assert server.get("/health/live").status == 200
+            time.sleep(0.2)
+            deep = b'{"hook":' + b"[" * 2000 + b"]" * 2000 + b"}"
+            assert server.post(SERVICE, deep).status == 400
+            fault("a log that nobody reads", 200, "", round((time.monotonic() - began) * 1000), "1000 requests")
+            began = time.monotonic()
+            process.terminate()
+            process.wait(20)
+            ended_s = time.monotonic() - began
+        finally:
+            for pid in server.tree():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    fault("SIGTERM with a log that nobody reads", "", "", round(ended_s * 1000), "process ended")
+    assert ended_s < 6
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except OSError:
+        return False
+    return True

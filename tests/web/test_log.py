@@ -1,11 +1,13 @@
 """One line per request, and nothing in it that belongs to a patient or lets one in."""
 
+import contextlib
 import io
 import json
-import threading
+import os
+import resource
+import signal
 import time
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from made_up import Answer, FakeService, call_body
 from cds_hooks.outbox import BOUND
 from cds_hooks.settings import Settings
 from cds_hooks.web.app import create_app
-from cds_hooks.web.log import frames, open_log
+from cds_hooks.web.log import Later, Log, frames, open_log
 
 Lines = Callable[[], list[dict[str, Any]]]
 PATH = "/cds-services/made-up-patient-view"
@@ -119,80 +121,171 @@ def test_off_is_silent(make_app: Callable[..., Flask], lines: Lines) -> None:
     assert lines() == []
 
 
-class Pipe(io.BytesIO):
-    """Standard error whose other end may hang or be gone."""
+class Pipe:
+    """A pipe with somebody at its other end, who reads when told to."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.read_on = threading.Event()
-        self.read_on.set()
-        self.broken = False
+        self.other, self.end = os.pipe()
+        self.got = b""
 
-    def write(self, data: Any) -> int:
-        self.read_on.wait(20)
-        if self.broken:
-            raise BrokenPipeError
-        return super().write(data)
+    def read(self) -> None:
+        """Read what is in it now."""
+        os.set_blocking(self.other, False)
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self.other, 1 << 20):
+                self.got += more
 
     def soon(self, lines: int) -> list[str]:
-        """The events of so many lines, once they are there."""
-        until = time.monotonic() + 10
-        while self.getvalue().count(b"\n") < lines and time.monotonic() < until:
+        """Read until so many lines are there; their events."""
+        until = time.monotonic() + 20
+        while self.got.count(b"\n") < lines and time.monotonic() < until:
+            self.read()
             time.sleep(0.01)
-        return [json.loads(line)["event"] for line in self.getvalue().splitlines()]
+        return [json.loads(line)["event"] for line in self.got.splitlines()]
+
+    def close(self) -> None:
+        for end in (self.other, self.end):
+            with contextlib.suppress(OSError):
+                os.close(end)
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> Pipe:
+def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
-    stderr = types.SimpleNamespace(buffer=pipe)
-    monkeypatch.setattr("cds_hooks.web.log.sys", types.SimpleNamespace(stderr=stderr))
-    return pipe
+    yield pipe
+    pipe.close()
 
 
-def test_standard_error_gets_all_lines_in_their_order(pipe: Pipe) -> None:
-    log = open_log("json")
+@pytest.fixture
+def later(pipe: Pipe) -> Iterator[Later]:
+    later = Later(pipe.end)
+    yield later
+    later.close()
+
+
+def logged(later: Later) -> tuple[Log, list[None]]:
+    """A log, and what tells of lost lines."""
+    lost: list[None] = []
+    return Log(later.write, lambda: lost.append(None)), lost
+
+
+def test_a_pipe_gets_all_lines_in_their_order(pipe: Pipe, later: Later) -> None:
+    log, lost = logged(later)
     for number in range(2500):
-        log.info(str(number), {})
+        log.info(str(number), {"filler": "x" * (number % 700)})
     assert pipe.soon(2500) == [str(number) for number in range(2500)]
+    assert not lost
 
 
-def test_nobody_waits_for_who_does_not_read_the_log(pipe: Pipe) -> None:
-    pipe.read_on.clear()
-    log = open_log("json")
+def test_nobody_waits_for_who_does_not_read_the_log(pipe: Pipe, later: Later) -> None:
+    log, _ = logged(later)
     began = time.monotonic()
-    for number in range(100):
-        log.info(str(number), {})
-    assert time.monotonic() - began < 1
-    pipe.read_on.set()
-    assert pipe.soon(100) == [str(number) for number in range(100)]
+    for number in range(5000):  # a pipe holds 64 kB
+        log.info(str(number), {"filler": "x" * 100})
+    assert time.monotonic() - began < 2
+    time.sleep(0.7)
+    assert pipe.soon(5000) == [str(number) for number in range(5000)]
 
 
-def test_what_could_not_be_written_is_written_when_it_can_be(pipe: Pipe) -> None:
-    pipe.broken = True
-    log = open_log("json")
-    log.error("first", {})
-    time.sleep(0.2)
-    pipe.broken = False
-    log.info("second", {})
-    assert pipe.soon(2) == ["first", "second"]
+def test_a_long_line_is_written_whole(pipe: Pipe, later: Later) -> None:
+    log, _ = logged(later)
+    log.info("long", {"filler": "x" * 300_000})
+    log.info("short", {})
+    assert pipe.soon(2) == ["long", "short"]
 
 
-def test_a_log_that_stays_broken_is_counted_and_fills_no_memory(
-    make_app: Callable[..., Flask], service: FakeService, tmp_path: Path, pipe: Pipe
-) -> None:
-    pipe.broken = True
-    client = create_app(service, Settings(data=tmp_path)).test_client()
+def test_of_two_processes_at_one_pipe_no_line_is_torn(pipe: Pipe) -> None:
+    """Who reads slowly makes pieces of long writes: none may be longer than a pipe takes at once."""
+    both = [Later(pipe.end), Later(os.dup(pipe.end))]
+    logs = [logged(one)[0] for one in both]
+    for number in range(3000):
+        for log in logs:
+            log.info(str(number), {"filler": "x" * 200})
+    until = time.monotonic() + 30
+    while pipe.got.count(b"\n") < 6000 and time.monotonic() < until:
+        pipe.got += os.read(pipe.other, 3000)
+    lines = [json.loads(line) for line in pipe.got.splitlines()]
+    assert sorted(line["event"] for line in lines) == sorted(str(number) for number in [*range(3000)] * 2)
+    for one in both:
+        one.close()
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of a file's size here")
+def test_a_full_disk_loses_and_repeats_no_line(tmp_path: Path) -> None:
+    path, limit = tmp_path / "log", resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with path.open("ab") as file:
+        later = Later(file.fileno())
+        log, lost = logged(later)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+        try:
+            for number in range(300):
+                log.info(str(number), {"filler": "x" * 100})
+            time.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        log.info("300", {})
+        until = time.monotonic() + 10
+        while path.read_bytes().count(b"\n") < 301 and time.monotonic() < until:
+            time.sleep(0.02)
+        later.close()
+    assert [json.loads(line)["event"] for line in path.read_bytes().splitlines()] == [str(n) for n in range(301)]
+    assert not lost
+
+
+def test_a_log_that_stays_broken_is_counted_and_fills_no_memory(pipe: Pipe, later: Later) -> None:
+    os.close(pipe.other)  # nobody reads any more
+    log, lost = logged(later)
     for _ in range(BOUND + 3):
-        assert client.get("/health/live").status_code == 200
-    text = client.get("/metrics").text
-    pipe.broken = False
-    assert "cds_hooks_log_failures_total 3.0" in text
+        log.error("x", {})
+    assert len(lost) == 3
+
+
+def test_a_process_with_a_stuck_log_ends_soon(pipe: Pipe) -> None:
+    later = Later(pipe.end)
+    log, _ = logged(later)
+    for _ in range(5000):
+        log.info("x", {"filler": "x" * 100})
+    time.sleep(0.2)
+    began = time.monotonic()
+    later.close(10)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("error", [None, KeyError("secret"), RecursionError("secret")])
+def test_a_full_log_changes_no_answer_and_is_counted(
+    service: FakeService, tmp_path: Path, error: Exception | None
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError("the log is full")
+
+    if error:
+        service.answer = error
+    client = create_app(service, Settings(data=tmp_path), Full()).test_client()
+    status = {None: 200, KeyError: 500, RecursionError: 400}[type(error) if error else None]
+    response = client.post(PATH, json=call_body())
+    assert response.status_code == status
+    assert "secret" not in response.text
+    assert f"cds_hooks_log_failures_total {2.0 if error else 1.0}" in client.get("/metrics").text
+
+
+def test_of_many_frames_the_first_and_last_are_told() -> None:
+    def deeper(number: int) -> None:
+        if number == 0:
+            raise ValueError
+        deeper(number - 1)
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - raised here, without a message
+        deeper(400)
+    told = frames(caught.value)
+    assert (told[0], told[20], len(told)) == ("ValueError", "...", 51)
+    assert told[-1].endswith("in deeper")
 
 
 def test_off_is_off() -> None:
     stream = io.BytesIO()
-    open_log("off", stream).error("x", {})
+    open_log("off", lambda: None, stream).error("x", {})
     assert stream.getvalue() == b""
 
 
