@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -46,7 +46,9 @@ _OVERRIDES: Final = (
 class StoredMemory:
     """See `port.Memory`."""
 
-    def __init__(self, database: Database, key: Key) -> None:
+    def __init__(self, database: Database, key: Key, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives seconds since 1970."""
+        self._clock: Final = clock
         self._database: Final = database
         self._key: Final = key
         self._last: Final = threading.local()
@@ -130,12 +132,12 @@ class StoredMemory:
             connection.execute(self._insert_issued, list(rows))
             tie(connection, since)
 
-        since = int(time.time() * 1000) - _RECENT_MS
+        since = int(self._clock() * 1000) - _RECENT_MS
         self._database.run(store, "write")
         tie_late(self._database, since)
 
     def _probe(self) -> str | None:
-        values = {"name": "probe", "holder": "", "until": int(time.time() * 1000)}
+        values = {"name": "probe", "holder": "", "until": int(self._clock() * 1000)}
         statement = insert_or_take(CHORES, self._database.sqlite, values, CHORES.c.until >= 0)
         try:
             self._database.run(lambda connection: connection.execute(statement), "write")

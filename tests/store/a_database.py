@@ -51,7 +51,7 @@ def opened(url: str, *, create: bool = True) -> Database:
 
 
 def memory(database: Database) -> StoredMemory:
-    return StoredMemory(database, Key(SECRET))
+    return StoredMemory(database, Key(SECRET), NOW.timestamp)
 
 
 def issued(rule: str = "some-rule", orders: str = "", card: str | None = None, topic: str = "some-topic") -> IssuedCard:
