@@ -19,7 +19,8 @@ from cds_hooks.service import CdsService
 from cds_hooks.settings import Settings
 from cds_hooks.web.app import create_app
 
-NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
+#: The real moment: some of the servers that are asked run by the real clock.
+NOW = datetime.now(UTC).replace(microsecond=0)
 PLAN = "hemifacial-spasm"
 CPT, LOINC, SNOMED = "http://www.ama-assn.org/go/cpt", "http://loinc.org", "http://snomed.info/sct"
 ICD = "http://hl7.org/fhir/sid/icd-10-cm"

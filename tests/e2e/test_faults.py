@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from a_server import Ehr, free_port
-from an_ehr import ICD, PLAN, bundle, patient, prefetch, problem, request, spasm
+from an_ehr import ICD, NOW, PLAN, bundle, patient, prefetch, problem, request, spasm
 from flask.testing import FlaskClient
 
 from cds_hooks.errors import Rejected
@@ -344,7 +344,7 @@ class Remembering:
         return ask(self.client, odd(bundle(spasm("seed"))))
 
     def feedback(self, card: str) -> Any:
-        item = {"card": card, "outcome": "overridden", "outcomeTimestamp": "2026-11-21T10:00:00Z",
+        item = {"card": card, "outcome": "overridden", "outcomeTimestamp": NOW.isoformat(),
                 "overrideReason": {"userComment": "made up"}}  # fmt: skip
         return self.client.post(f"/cds-services/{PLAN}-patient-view/feedback", json={"feedback": [item]})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from a_server import Ehr
-from an_ehr import CPT, ICD, LOINC, PLAN, SNOMED, bundle, concept, order, patient, request, spasm
+from an_ehr import CPT, ICD, LOINC, NOW, PLAN, SNOMED, bundle, concept, order, patient, request, spasm
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -93,7 +93,7 @@ def whole_run(run: Run) -> None:
             assert post(path, json.dumps(body).encode()[:-5]).status_code == 400
             assert post(f"/cds-services/pat-4711-{hook}", body).status_code == 404
             for card in told.get_json()["cards"]:
-                item = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-11-21T10:00:00Z",
+                item = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": NOW.isoformat(),
                         "overrideReason": {"userComment": "comment of the user on Sally Seldom"}}  # fmt: skip
                 assert post(f"{path}/feedback", {"feedback": [item]}).status_code == 200
             assert post(f"/explain/{PLAN}-{hook}", body, **{"X-Request-ID": "pat 4711, Seldom"}).status_code == 200

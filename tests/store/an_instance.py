@@ -12,10 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 PLAN = "hemifacial-spasm"
+#: When users said so: these servers run by the real clock, and heed what was said lately.
+SAID = datetime.now(UTC).isoformat()
 FEEDBACK = f"/cds-services/{PLAN}-patient-view/feedback"
 
 
@@ -116,7 +119,7 @@ def serving(data: Path, config: Path | None = None, **environment: str) -> Itera
         server.kill()
 
 
-def feedback(card: str, outcome: str = "overridden", at: str = "2026-11-21T10:30:00Z") -> dict[str, Any]:
+def feedback(card: str, outcome: str = "overridden", at: str = SAID) -> dict[str, Any]:
     item: dict[str, Any] = {"card": card, "outcome": outcome, "outcomeTimestamp": at}
     if outcome == "accepted":
         item["acceptedSuggestions"] = [{"id": card}]

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from cds_hooks.store.opening import Store, open_store, prepare
 from cds_hooks.web.app import create_app
 
 SERVICE = "/cds-services/hemifacial-spasm-patient-view"
+#: When users said so: these servers run by the real clock, and heed what was said lately.
+SAID = datetime.now(UTC).isoformat()
 STATUS = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 #: Seconds in which every answer must come, whatever the database does: the default deadline of a call, and a bit.
 DEADLINE_S = 3.0
@@ -60,7 +63,7 @@ def timed(ask: Callable[[], Any]) -> Any:
 
 
 def feedback(client: FlaskClient, card: str | None = None) -> int:
-    item = {"card": card or str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": "2026-11-21T10:30:00Z"}
+    item = {"card": card or str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": SAID}
     answer = timed(lambda: client.post(f"{SERVICE}/feedback", json={"feedback": [item]}))
     if answer.status_code == 503:
         assert int(answer.headers["Retry-After"]) >= 1
@@ -200,7 +203,7 @@ def test_the_file_is_damaged(client: FlaskClient, store: Store, tmp_path: Path) 
 def test_nothing_of_the_patient_is_told(client: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "cds.db").unlink()
     time.sleep(0.01)
-    item = {"card": str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": "2026-11-21T10:30:00Z",
+    item = {"card": str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": SAID,
             "overrideReason": {"userComment": "Mr. Secret"}}  # fmt: skip
     answer = client.post(f"{SERVICE}/feedback", json={"feedback": [item]})
     told = answer.get_data(as_text=True) + client.get("/health/ready").get_data(as_text=True)
