@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from jwt.exceptions import InvalidTokenError
 from made_up_clients import ISSUER, NOW, PATH, PUBLIC, bearer, claims, client, gate, jwk, jwks, part, private, signed
 
 from cds_hooks.errors import Unauthorized
@@ -46,7 +47,11 @@ def test_any_claims(changes: dict[str, Any]) -> None:
 @settings(deadline=None, max_examples=300)
 @given(HEADERS)
 def test_any_header(members: dict[str, Any]) -> None:
-    admitted = tried(bearer(signed(header=members, tenant="t1")))
+    try:
+        token = signed(header=members, tenant="t1")
+    except InvalidTokenError:  # PyJWT makes no token with such a header
+        reject()
+    admitted = tried(bearer(token))
     if admitted is not None:
         assert members.get("kid", "k1") == "k1"
         assert members.get("crit") is None
