@@ -14,7 +14,8 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Items that may wait; at some 500 bytes each they are small beside the content of a worker.
+#: Items that may wait. A card or a log line has some 500 bytes, the longest trace 5,000:
+#: at worst as much as the content of a worker.
 BOUND: Final = 10_000
 #: Seconds from an item to where it goes, at most, while that keeps up.
 FLUSH_S: Final = 0.1

@@ -19,10 +19,8 @@ from cds_hooks.reasoning.extensions import extension_values
 _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried on
 #: Codes whose comparable form is remembered; bounded, because callers choose the codes.
 _MEMO: Final = 20_000
-Key = tuple[str | None, str]
-
-
 _NO_SETS: Final[frozenset[str]] = frozenset()
+Key = tuple[str | None, str]
 T = TypeVar("T")
 
 
@@ -74,7 +72,7 @@ class ValueSet:
         return None
 
 
-@dataclass(slots=True)  # not frozen: made in each call, and nobody changes it
+@dataclass(slots=True)
 class Concept:
     """A concept, Coding or code of the chart, looked up once for all questions about it."""
 

@@ -54,9 +54,9 @@ class Log:
         if self._write is None:
             return
         line = {**facts, "event": event, "level": level, "time": datetime.now(UTC)}
-        try:
+        try:  # whatever becomes of the line, the answer is sent
             self._write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
-        except (OSError, ValueError):  # a full disk, a closed pipe: the answer is sent all the same
+        except (OSError, ValueError, TypeError):  # a full queue, a closed stream, a fact that is no JSON
             self._lost()
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import resource
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,7 +212,6 @@ def test_of_two_processes_at_one_pipe_no_line_is_torn(pipe: Pipe) -> None:
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of a file's size here")
 def test_a_full_disk_loses_and_repeats_no_line(tmp_path: Path) -> None:
     path, limit = tmp_path / "log", resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with path.open("ab") as file:
         later = Later(file.fileno())
         log, lost = logged(later)
@@ -268,6 +266,12 @@ def test_a_full_log_changes_no_answer_and_is_counted(
     assert response.status_code == status
     assert "secret" not in response.text
     assert f"cds_hooks_log_failures_total {2.0 if error else 1.0}" in client.get("/metrics").text
+
+
+def test_a_fact_that_is_no_json_is_counted(log: io.BytesIO) -> None:
+    lost: list[None] = []
+    Log(log.write, lambda: lost.append(None)).info("x", {"odd": object(), "\ud800": "\ud800"})
+    assert (len(lost), log.getvalue()) == (1, b"")
 
 
 def test_of_many_frames_the_first_and_last_are_told() -> None:
