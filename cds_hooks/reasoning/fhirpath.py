@@ -28,6 +28,7 @@ from cds_hooks.reasoning.elements import R4
 from cds_hooks.reasoning.functions import FUNCTIONS
 from cds_hooks.reasoning.nodes import (
     And,
+    Binary,
     Collection,
     Constant,
     Exists,
@@ -117,6 +118,7 @@ _EMPTY_OF_EMPTY: Final = frozenset({
     "after", "distinct", "done", "first", "last", "latest", "lower", "matches", "ofType", "resolve", "select", "tail",
     "translate", "where", "within",
 })  # fmt: skip
+_CHOOSING: Final = frozenset({"where", "exists", "all", "iif", "intersect"})
 #: Elements whose name in JSON depends on their type (`onset` → `onsetDateTime`), with the types.
 _CHOICES: Final[frozenset[str]] = frozenset(path.rsplit(".", 1)[1] for path in R4["choiceTypePaths"])
 #: Those of them that may be a string in JSON.
@@ -158,6 +160,11 @@ def _pattern(arguments: list[Node]) -> re.Pattern[str] | None:
         return re.compile(strings[0], re.DOTALL)
     except re.error as error:
         raise ExpressionError(f"matches(): {error}") from None
+
+
+def _chooses(node: Node) -> bool:
+    """Whether the expression chooses among items, which may be undecided for some."""
+    return any((call := function_of(part)) and call[0] in _CHOOSING for part in walk(node))
 
 
 def _plain_words(node: Node) -> list[str]:
@@ -212,6 +219,9 @@ class Compiler:
             return self._term(node, parts[0])
         if kind == "InvocationExpression":
             return self._invocation(node, parts)
+        if len(parts) == 2 and _chooses(node) and len(node["terminalNodeText"]) == 1:
+            between = parse(f"%left {node['terminalNodeText'][0]} %right")
+            return Binary(self._node(parts[0]), self._node(parts[1]), between)
         return Leaf(node, self._names(node))
 
     def _term(self, node: Node, term: Node) -> Expression:

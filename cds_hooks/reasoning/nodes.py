@@ -24,17 +24,25 @@ Node = dict[str, Any]  # a node of fhirpathpy's syntax tree
 class Collection:
     """A FHIRPath collection that knows whether it is whole. Nobody changes one: not frozen only since that is slow.
 
-    `items` are certain members; `complete` is False when there may be more that could not be had or decided.
+    `items` are certain members; `complete` is False when there may be more. `maybe` are those of which it could not be
+    decided, if that is all that is open; None if it may be anything, because data could not be had.
     """
 
     items: list[Any]
     complete: bool = True
+    maybe: list[Any] | None = None
 
 
 NOTHING: Final = Collection([])
 UNKNOWN: Final = Collection([], complete=False)
 _YES: Final = Collection([True])
 _NO: Final = Collection([False])
+
+
+def _with(items: list[Any], maybe: list[Any]) -> Collection:
+    return Collection(items, complete=False, maybe=maybe) if maybe else Collection(items)
+
+
 _TRUTH: Final[dict[Verdict, Collection]] = {True: _YES, False: _NO, None: UNKNOWN}
 
 
@@ -150,6 +158,25 @@ class Leaf(Items):
 
 
 @dataclass(frozen=True, slots=True)
+class Binary(Items):
+    """An operator between two expressions of which one chooses among items: unknown unless both are whole.
+
+    A leaf would not do: in fhirpathpy an item for which the choice is undecided is just left out. `node` is the
+    operator between `%left` and `%right`.
+    """
+
+    left: Expression
+    right: Expression
+    node: Node
+
+    def collect(self, env: Environment, this: list[Any]) -> Collection:
+        one, two = self.left.collect(env, this), self.right.collect(env, this)
+        if not one.complete or not two.complete:
+            return UNKNOWN
+        return _evaluate(env, this, this, self.node, (), {"left": one.items, "right": two.items})
+
+
+@dataclass(frozen=True, slots=True)
 class Own(Items):
     """A call of one of our own functions (functions.py), without the detour through fhirpathpy."""
 
@@ -214,37 +241,52 @@ class Step(Items):
         found = self.source.collect(env, this)
         if not found.complete and not self.plain:
             return UNKNOWN
-        if not found.items and self.empties:
+        if not found.items and not found.maybe and self.empties:
             return found
+        result = self._of(env, found.items, this)
+        if found.complete or not result.complete:
+            return result
+        if found.maybe is None:
+            return Collection(result.items, complete=False)
+        perhaps = self._of(env, found.maybe, this)
+        return _with(result.items, perhaps.items) if perhaps.complete else Collection(result.items, complete=False)
+
+    def _of(self, env: Environment, items: list[Any], this: list[Any]) -> Collection:
         if self.element:
-            return Collection([node for item in found.items for node in typed(item, self.element)], found.complete)
-        result = _evaluate(env, found.items, this, self.node, self.names)
-        return result if found.complete or not result.complete else Collection(result.items, complete=False)
+            return Collection([node for item in items for node in typed(item, self.element)])
+        return _evaluate(env, items, this, self.node, self.names)
 
 
 @dataclass(frozen=True, slots=True)
 class Where(Items):
-    """Items for which the criterion is known true; one for which it is unknown leaves the result incomplete."""
+    """Items for which the criterion is known true; one for which it is unknown may be a member.
+
+    An item that may be a member of the source is one of the result only as long as the criterion is not known false.
+    So a question about some of the items is not left open by what cannot be decided about others.
+    """
 
     source: Expression
     criterion: Expression
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         found = self.source.collect(env, this)
-        if not found.items:
+        if not found.items and not found.maybe:
             return found
-        items, complete = [], found.complete
-        outer = env.container
-        for item in found.items:
+        items: list[Any] = []
+        maybe: list[Any] = []
+        certain, outer = len(found.items), env.container
+        for number, item in enumerate([*found.items, *found.maybe] if found.maybe else found.items):
             data = raw(item)
             env.container = data if isinstance(data, dict) and "resourceType" in data else outer
             verdict = self.criterion.judge(env, [item])
-            if verdict:
+            if verdict and number < certain:
                 items.append(item)
-            elif verdict is None:
-                complete = False
+            elif verdict is not False:
+                maybe.append(item)
         env.container = outer
-        return found if len(items) == len(found.items) else Collection(items, complete)
+        if found.complete:
+            return found if len(items) == certain else _with(items, maybe)
+        return Collection(items, complete=False) if found.maybe is None else _with(items, maybe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +302,11 @@ class Union(Items):
             return one if one.items else two
         members = _Members()
         items = [item for item in (*one.items, *two.items) if members.add(raw(item))]
-        return Collection(items, one.complete and two.complete)
+        if one.complete and two.complete:
+            return Collection(items)
+        if _anything(one) or _anything(two):
+            return Collection(items, complete=False)
+        return _with(items, [item for item in (*(one.maybe or ()), *(two.maybe or ())) if members.add(raw(item))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +318,22 @@ class Intersect(Items):
 
     def collect(self, env: Environment, this: list[Any]) -> Collection:
         one, two = self.left.collect(env, this), self.right.collect(env, this)
-        members = _Members()
+        certain, possible = _Members(), _Members()
         for item in two.items:
-            members.add(raw(item))
-        return Collection([item for item in one.items if raw(item) in members], one.complete and two.complete)
+            certain.add(raw(item))
+        items = [item for item in one.items if raw(item) in certain]
+        if _anything(one) or _anything(two):
+            return Collection(items, complete=False)
+        for item in two.maybe or ():
+            possible.add(raw(item))
+        maybe = [item for item in one.items if raw(item) in possible and raw(item) not in certain]
+        maybe += [item for item in one.maybe or () if raw(item) in certain or raw(item) in possible]
+        return _with(items, maybe)
+
+
+def _anything(found: Collection) -> bool:
+    """Whether more may belong to it than what is known."""
+    return not found.complete and found.maybe is None
 
 
 class _Members:
@@ -380,10 +438,13 @@ class Constant(Truth):
         return self.truth
 
 
-def _evaluate(env: Environment, data: list[Any], this: list[Any], node: Node, names: tuple[str, ...]) -> Collection:
+def _evaluate(
+    env: Environment, data: list[Any], this: list[Any], node: Node, names: tuple[str, ...],
+    given: Mapping[str, Any] | None = None,
+) -> Collection:  # fmt: skip
     """Let fhirpathpy evaluate a node on `data`. Odd data make it unknown, and are counted, never an error."""
     env.watch_time()
-    variables = env.constants
+    variables = env.constants if given is None else given
     if names:
         known = {name: env.value(name) for name in names}
         if not all(collection.complete for collection in known.values()):
