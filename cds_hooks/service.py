@@ -193,14 +193,15 @@ class CdsService:
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
         given = {name: value for name, value in context.items() if value is not None}
         pool = self._pools(server.base) if server else self._shared
-        sources = gather(service.queries, request.prefetch, given, server, pool)
+        sources = gather(service.queries, request.prefetch, given, server, pool, unread=request.unread)
         _require(service.queries, sources, refusal)
         reader = partial(server.referenced, pool=pool) if server else None
-        chart = Chart(plan.retrieval, request.patient_id, sources, request.drafts, reader)
+        base = server.base if server else None
+        chart = Chart(plan.retrieval, request.patient_id, sources, request.drafts, reader, base)
         asked = Asked(request.hook, request.user_id, _selected(service, request, chart))
         evaluation = Evaluation(plan, chart, asked, self._clock(), request.until, whole=whole)
         findings = evaluation.findings()
-        _require_decision(service.queries, sources, evaluation, findings)
+        _require_decision(service.queries, evaluation, findings)
         requested = Requested(request.patient_id, request.user_id, request.encounter_id)
         recall = self._recall(service.entry.id, request, caller)
         decision = decide(plan, findings, request.hook, lambda heard: recall.resting(evaluation, heard))
@@ -275,11 +276,9 @@ def _require(queries: Sequence[Query], sources: Mapping[str, Source], refusal: s
         )  # fmt: skip
 
 
-def _require_decision(
-    queries: Sequence[Query], sources: Mapping[str, Source], evaluation: Evaluation, findings: Sequence[Finding]
-) -> None:
+def _require_decision(queries: Sequence[Query], evaluation: Evaluation, findings: Sequence[Finding]) -> None:
     """Refuse rather than stay silent when only part of the required data came and it leaves everything open."""
-    partial = [query.key for query in queries if query.required and not sources[query.key].complete]
+    partial = [query.key for query in queries if query.required and not evaluation.chart.whole(query.type)]
     if partial and findings and all(finding.verdict is not True for finding in findings):
         gates = {group.id: group for finding in findings for group in finding.rule.groups}
         if any(evaluation.gate(group) is None for group in gates.values()):
@@ -324,7 +323,11 @@ def _log(
     if broken:
         line["broken_cards"] = sorted(broken)
     sources = thought.evaluation.chart.sources
-    odd = {key: source.how for key, source in sources.items() if source.how not in ("supplied", "null")}
+    odd = {
+        key: source.how if source.complete or not source.known else f"{source.how}, {source.problem}"
+        for key, source in sources.items()
+        if source.how not in ("supplied", "null") or not source.complete
+    }
     if odd:
         line["inputs"] = odd
     if troubles:

@@ -159,11 +159,15 @@ class Retrieval:
 
 @dataclass(slots=True)
 class Input:
-    """A named collection: certain members, whether that is all, and the query it came from. Nobody changes one."""
+    """A named collection: certain members, whether that is all, and the query it came from. Nobody changes one.
+
+    `maybe` are those that do not say whose they are, if nothing else is missing.
+    """
 
     items: list[dict[str, Any]]
     complete: bool
     key: str
+    maybe: list[dict[str, Any]] | None = None
 
 
 class Chart:
@@ -176,16 +180,20 @@ class Chart:
         sources: Mapping[str, Source],
         drafts: Sequence[dict[str, Any]] = (),
         reader: Callable[[str], Sequence[dict[str, Any]] | None] | None = None,
+        base: str | None = None,
     ) -> None:
-        """`reader` fetches a reference that the chart lacks: its resources, or None when it cannot be had."""
+        """`reader` fetches a reference that the chart lacks from the server at `base`: its resources, or None when it
+        cannot be had."""
         self.sources: Final = sources
         self.problems: Final[defaultdict[str, int]] = defaultdict(int)
         self._patient: Final = f"Patient/{patient_id}"
         self._reader: Final = reader
+        self._base: Final = base
         self._read: dict[str, dict[str, Any] | None] = {}
         self._index: dict[str, dict[str, Any]] | None = None
         self._retrieval: Final = retrieval
         self._own: dict[str, list[dict[str, Any]]] = {}
+        self._unclear: dict[str, list[dict[str, Any]]] = {}
         self._inputs: dict[str, Input] = {}
         self.drafts: Final = [draft for draft in drafts if self._concerns(draft, anonymous=True)]
 
@@ -196,12 +204,14 @@ class Chart:
             key = self._retrieval.query_of_type[kind].key
             source = self.sources.get(key)
             complete = source is not None and source.complete
-            own = self.own(kind)
-            if not own:
+            own, unclear = self.own(kind), self._unclear.get(kind)
+            if not own and not unclear:
                 found = self._inputs[name] = Input(own, complete, key)
                 return found
+            perhaps = self._retrieval.select(kind, unclear) if unclear and complete else {}
             for selected, items in self._retrieval.select(kind, own).items():
-                self._inputs[selected] = Input(items, complete, key)
+                maybe = perhaps.get(selected)
+                self._inputs[selected] = Input(items, complete and not maybe, key, maybe or None)
             found = self._inputs[name]
         return found
 
@@ -220,15 +230,27 @@ class Chart:
             query = self._retrieval.query_of_type.get(kind)
             source = self.sources.get(query.key) if query else None
             resources = source.resources if source else ()
-            self._own[kind] = [resource for resource in resources if self._concerns(resource)] if resources else []
+            self._own[kind] = own = [one for one in resources if self._concerns(one)] if resources else []
+            if len(own) < len(resources):
+                self._unclear[kind] = [one for one in resources if subject_of(one) is None]
         return self._own[kind]
+
+    def whole(self, kind: str) -> bool:
+        """Whether all resources of a type are known: they all came, and of each it is clear whose it is."""
+        query = self._retrieval.query_of_type.get(kind)
+        source = self.sources.get(query.key) if query else None
+        self.own(kind)
+        return source is not None and source.complete and not self._unclear.get(kind)
 
     def size(self) -> int:
         """How many resources came, drafts included."""
         return len(self.drafts) + sum(len(source.resources) for source in self.sources.values())
 
     def _concerns(self, resource: dict[str, Any], *, anonymous: bool = False) -> bool:
-        """Whether the resource is this patient's; others are dropped and counted (servers do send them)."""
+        """Whether the resource is this patient's; others are dropped and counted (servers do send them).
+
+        A subject may be named by an absolute URL of any server: the same one goes by an inner and an outer address.
+        """
         reference = resource.get("subject") or resource.get("patient") or {}
         mine = isinstance(reference, dict) and reference.get("reference") == self._patient
         if mine and resource.get("resourceType") != "Patient":  # a Patient is itself, whatever else it says
@@ -239,27 +261,35 @@ class Chart:
         self.problems["foreign-subject" if subject else "no-subject"] += 1
         return False
 
-    def resolve(self, reference: Any, container: Any = None) -> tuple[dict[str, Any] | None, bool]:
-        """(resource or None, whether that is certain): contained, in the chart, among the drafts, else read."""
+    def resolve(self, reference: Any, container: Any = None) -> dict[str, Any] | None:
+        """The resource: contained, in the chart, among the drafts, else read. None if it cannot be had.
+
+        Whatever the reason, that is no absence: there is something, and nobody here knows what.
+        """
         target = reference.get("reference") if isinstance(reference, dict) else None
         if isinstance(target, str) and target.startswith("#"):
-            held = self._contained(target[1:], container)
-            return held, held is not None  # a reference into nothing is damage, not an absence
+            return self._contained(target[1:], container)
         name = local_reference(reference)
         if name is None:
-            return None, False
+            return None
         if self._index is None:
             known = [item for kind in self._retrieval.query_of_type for item in self.own(kind)]
             self._index = {found: item for item in (*known, *self.drafts) if (found := name_of(item))}
         if name in self._index:
-            return self._index[name], True
+            return self._index[name]
+        if not self._is_here(str(target)):
+            self.problems["unresolved-reference"] += 1
+            return None
         if name not in self._read:
-            answer = self._reader(name) if self._reader else None
-            if answer is None:
-                self.problems["unresolved-reference"] += 1
-                return None, False
+            answer = (self._reader(name) if self._reader else None) or ()
             self._read[name] = next((item for item in answer if self._readable(item, name)), None)
-        return self._read[name], True
+            if self._read[name] is None:
+                self.problems["unresolved-reference"] += 1
+        return self._read[name]
+
+    def _is_here(self, target: str) -> bool:
+        """Whether a reference points at the server that we read: an id of another server is something else there."""
+        return "://" not in target or (self._base is not None and target.startswith(f"{self._base}/"))
 
     def _readable(self, resource: dict[str, Any], name: str) -> bool:
         """A read resource counts if it is the one asked for and not another patient's (definitions have no subject)."""

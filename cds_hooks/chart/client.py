@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cds_hooks.chart.bundle import page_of
 from cds_hooks.chart.origin import AllowList, BaseUrl
 from cds_hooks.chart.peers import Peers
 from cds_hooks.chart.resolving import Resolver
@@ -42,22 +43,13 @@ class Fetched:
     - no usable answer: "timeout", "unreachable", "private address", "TLS error", "broken off", "redirect",
       "status <number>", "too large", "not JSON", "unexpected type"
     - some pages only: "foreign next link", "page loop", "page limit", "truncated", or one of the above
+    - an answer with holes: "error in the answer", "damaged entry"
     """
 
     resources: tuple[dict[str, Any], ...]
     #: Whether this is everything that the server has; only then is "none" an answer.
     complete: bool
     problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """One Bundle: wanted resources, number of all entries, `total` and `next` as far as they make sense."""
-
-    resources: list[dict[str, Any]]
-    entries: int
-    total: int | None
-    next: str | None
 
 
 class FhirClient:
@@ -210,22 +202,24 @@ class _Trail:
         self._left = pages_left
         self._totals = totals
         self._resources: list[dict[str, Any]] = []
-        self._entries = 0
+        self._matches = 0
+        self._holes: str | None = None
         self._total: int | None = None
         self._problem: str | None = None
 
     def take(self, answer: Answer, root: BaseUrl) -> str | None:
         """Add one page; the URL of the next one, or None at the end."""
-        page = None if answer.problem else _page(answer.document, self._type)
-        if page is None:
+        if answer.problem or not _is(answer.document, "Bundle"):
             self._problem = answer.problem or "unexpected type"
             return None
+        page = page_of(answer.document, self._type)
         self._resources += page.resources
-        self._entries += page.entries
+        self._matches += page.matches
+        self._holes = self._holes or page.problem
         # The count may change between pages; the page read last says it best.
         self._total = self._total if page.total is None else page.total
         if page.next is None:
-            if self._totals and self._total is not None and self._entries < self._total:
+            if self._totals and self._total is not None and self._matches < self._total:
                 self._problem = "truncated"
             return None
         return self._step(root.resolve(page.next))
@@ -244,7 +238,8 @@ class _Trail:
         return None
 
     def fetched(self) -> Fetched:
-        return Fetched(tuple(self._resources), self._problem is None, self._problem)
+        problem = self._problem or self._holes
+        return Fetched(tuple(self._resources), problem is None, problem)
 
 
 def _is_ill(problem: str | None) -> bool:
@@ -266,36 +261,3 @@ def _fewer(url: str) -> str:
     parameters = query.split("&")
     confining = [each for each in parameters if each.partition("=")[0].partition(":")[0] in _CONFINING]
     return path + mark + (confining or parameters)[0]
-
-
-def _page(document: Any, resource_type: str) -> _Page | None:
-    """Read a Bundle tolerantly; None if it is no Bundle, or its entries no list."""
-    if not _is(document, "Bundle"):
-        return None
-    entries = document.get("entry") or []
-    if not isinstance(entries, list):
-        return None
-    total = document.get("total")
-    return _Page(
-        resources=[entry["resource"] for entry in entries if _matches(entry, resource_type)],
-        entries=len(entries),
-        total=total if type(total) is int else None,  # not bool
-        next=_next(document.get("link")),
-    )
-
-
-def _matches(entry: Any, resource_type: str) -> bool:
-    """Whether a Bundle entry holds a resource of this type that was searched for, not an extra."""
-    if not isinstance(entry, dict) or not _is(entry.get("resource"), resource_type):
-        return False
-    search = entry.get("search")
-    return not (isinstance(search, dict) and search.get("mode") in ("include", "outcome"))
-
-
-def _next(links: Any) -> str | None:
-    """The URL of the next page; empty if there is a next link that names none."""
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, dict) and link.get("relation") == "next":
-            url = link.get("url")
-            return url if isinstance(url, str) else ""
-    return None

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from cds_hooks.chart.reading import as_list
+from cds_hooks.chart.bundle import Page, page_of
 from cds_hooks.chart.search import Query
 
 
@@ -67,6 +67,9 @@ _NULL: Final = (Source("null"), None)
 _EMPTY: Final = (Source("supplied"), None)
 
 
+FIRST_PAGE: Final = "first page only"
+
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """One query to a FHIR server: its key, when it began (time.perf_counter()), seconds, what went wrong if it did."""
@@ -94,6 +97,8 @@ class Server:
             if query.reads
             else self.reader.search(self.base, path, self.token, self.deadline, resource_type=query.type)
         )
+        if query.reads and not answer.problem and not answer.resources:
+            return Source("failed", (), False, "not found", (began, time.perf_counter() - began))
         return _fetched(answer, (), began)
 
     def rest(self, query: Query, first: Source, next_url: str) -> Source:
@@ -102,7 +107,15 @@ class Server:
             self.base, next_url, self.token, self.deadline, resource_type=query.type, pages_left=self.pages
         )
         found = _fetched(answer, first.resources, began)
-        return Source(first.how, (*first.resources, *answer.resources), found.complete, answer.problem, found.fetch)
+        holes = None if first.problem == FIRST_PAGE else first.problem
+        problem = answer.problem or holes
+        return Source(first.how, (*first.resources, *answer.resources), problem is None, problem, found.fetch)
+
+    def anew(self, query: Query, first: Source, path: str) -> Source:
+        """The whole search instead of a page that does not say where it goes on; the page if that fails."""
+        found = self.search(query, path)
+        better = found.complete or len(found.resources) > len(first.resources)
+        return found if better else replace(first, fetch=found.fetch)
 
     def referenced(self, reference: str, pool: Executor) -> Sequence[dict[str, Any]] | None:
         """Read what a reference names, None if that cannot be had in time: whatever `pool` does, this ends then."""
@@ -129,19 +142,28 @@ def gather(
     server: Server | None,
     pool: Executor,
     clock: Callable[[], float] = time.monotonic,
+    unread: frozenset[str] = frozenset(),
 ) -> dict[str, Source]:
-    """The sources of all queries, by key; what cannot be had in time is `failed`, what cannot be asked `missing`."""
+    """The sources of all queries, by key; what cannot be had in time is `failed`, what cannot be asked `missing`.
+
+    `unread` are fields of the context that hold no usable id: there is something, but it cannot be asked for.
+    """
     sources: dict[str, Source] = {}
     began = time.perf_counter()
     pending: dict[str, Future[Source]] = {}
     for query in queries:
         value = prefetch.get(query.key, _ABSENT)
-        given = _given(query, value) if value is not _ABSENT else None
+        given = _given(query, value, context) if value is not _ABSENT else None
         if given is not None:
-            source, next_url = given
+            source, page = given
             sources[query.key] = source
-            if next_url and server:
-                pending[query.key] = pool.submit(server.rest, query, source, next_url)
+            if server and page is not None and page.cut:
+                if page.next:
+                    pending[query.key] = pool.submit(server.rest, query, source, page.next)
+                elif (path := query.filled(context)) is not None:  # there is more, and nobody says where
+                    pending[query.key] = pool.submit(server.anew, query, source, path)
+        elif query.reads in unread:
+            sources[query.key] = Source("missing", (), False, "the context names it in an unusable form")
         elif (path := query.filled(context)) is None:
             sources[query.key] = Source("not-in-context")
         elif server is None:
@@ -165,8 +187,8 @@ def fetches(sources: Mapping[str, Source]) -> tuple[Fetch, ...]:
     return tuple(Fetch(key, *source.fetch, source.problem) for key, source in sources.items() if source.fetch)
 
 
-def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
-    """(source, next page) of a supplied prefetch value; None when it is no value at all (then as if absent)."""
+def _given(query: Query, value: Any, context: Mapping[str, str]) -> tuple[Source, Page | None] | None:
+    """(source, page of a search) of a supplied prefetch value; None when it is no value at all (then as if absent)."""
     if value is None:
         return _NULL
     if not isinstance(value, dict):
@@ -175,38 +197,13 @@ def _given(query: Query, value: Any) -> tuple[Source, str | None] | None:
     if kind == "OperationOutcome":
         return Source("failed", (), False, "the client could not read it"), None
     if kind == query.type:
+        if query.reads and value.get("id", context.get(query.reads)) != context.get(query.reads):
+            return None  # another one than the context names
         return Source("supplied", (value,)), None
     if kind != "Bundle":
         return None
-    entries = as_list(value.get("entry"))
-    if not entries and not value.get("total") and "link" not in value:
+    if value.get("entry") in (None, []) and not value.get("total") and "link" not in value:
         return _EMPTY
-    resources, extras = _sorted_out(entries, query.type)
-    next_url = _next(value) if "link" in value else None
-    total = value.get("total")
-    cut = next_url is not None or (isinstance(total, int) and total > len(entries) - extras)
-    return Source("supplied", resources, not cut, "first page only" if cut else None), next_url
-
-
-def _sorted_out(entries: list[Any], kind: str) -> tuple[list[dict[str, Any]], int]:
-    """The resources of a type, and how many entries came along without being matches: `total` does not count these."""
-    found, extras = [], 0
-    for entry in entries:
-        if not isinstance(entry, dict):
-            continue
-        resource = entry.get("resource")
-        if isinstance(resource, dict) and resource.get("resourceType") == kind:
-            found.append(resource)
-        search = entry.get("search")
-        if isinstance(search, dict) and search.get("mode") in ("include", "outcome"):
-            extras += 1
-    return found, extras
-
-
-def _next(bundle: Mapping[str, Any]) -> str | None:
-    """The URL of the next page; empty if there is a next link that names none."""
-    for link in as_list(bundle.get("link")):
-        if isinstance(link, dict) and link.get("relation") == "next":
-            url = link.get("url")
-            return url if isinstance(url, str) else ""
-    return None
+    page = page_of(value, query.type)
+    problem = page.problem or (FIRST_PAGE if page.cut else None)
+    return Source("supplied", page.resources, problem is None, problem), page

@@ -49,6 +49,8 @@ class HookRequest:
     #: Base URL without a trailing slash.
     fhir_server: str | None = None
     token: str | None = field(default=None, repr=False)
+    #: Optional fields of the context that say something unusable: what they name is there, but unknown.
+    unread: frozenset[str] = frozenset()
     #: Oddities that were swallowed. Each begins with the name of the field it is about; no value of the caller.
     problems: tuple[str, ...] = ()
     #: When the answer has to be ready, as a reading of time.monotonic().
@@ -178,6 +180,8 @@ def _context(context: Any, hook: Hook, problems: list[str]) -> dict[str, Any]:
             if row.required:
                 raise
             problems.append(f"{row.name} malformed, ignored")
+            if value is not None:
+                values["unread"] = values.get("unread", frozenset()) | {row.name}
     if "selections" in values:
         values["selections"] = _resolved(values["selections"], values.get("drafts", ()), problems)
     return values

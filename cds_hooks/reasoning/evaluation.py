@@ -123,7 +123,8 @@ class Evaluation:
             given = self.chart.input(name)
             if given is None:
                 raise KeyError(name)  # the compiler lets no unknown name through
-            found = Collection(given.items, given.complete) if given.items or not given.complete else NOTHING
+            whole = given.complete
+            found = Collection(given.items, whole, given.maybe) if given.items or not whole else NOTHING
         self._values[name] = found
         return found
 
@@ -149,10 +150,10 @@ class Evaluation:
                 raise Rejected(text, status=413, code="too-costly")
             raise Rejected("The call took longer than a call may take.", status=503, code="timeout")
 
-    def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
+    def resolve(self, reference: Any, container: Any) -> dict[str, Any]:
         """The referenced resource; raises Unknowable when it cannot be had."""
-        resource, certain = self.chart.resolve(reference, container)
-        if not certain:
+        resource = self.chart.resolve(reference, container)
+        if resource is None:
             raise Unknowable
         return resource
 

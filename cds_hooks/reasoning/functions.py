@@ -27,8 +27,8 @@ class Call(Protocol):
     def contains(self, value_set: ValueSet, value: Any) -> bool:
         """Whether a concept or string is in the set; a match by words is noted for the trace."""
 
-    def resolve(self, reference: Any, container: Any) -> dict[str, Any] | None:
-        """The referenced resource; raises Unknowable when it cannot be had, None when there is none."""
+    def resolve(self, reference: Any, container: Any) -> dict[str, Any]:
+        """The referenced resource; raises Unknowable when it cannot be had."""
 
 
 class Unknowable(Exception):
@@ -105,8 +105,7 @@ def _resolve(ctx: dict[str, Any], data: list[Any]) -> list[Any]:
         container = raw(ctx["dataRoot"][0])
     # A choice element (`medication`) may hold a concept instead of a reference: then there is nothing to resolve.
     references = [raw(item) for item in data if not (isinstance(raw(item), dict) and "coding" in raw(item))]
-    found = (call.resolve(reference, container) for reference in references)
-    return [item for item in found if item is not None]
+    return [call.resolve(reference, container) for reference in references]
 
 
 #: name → fhirpathpy invocation: the function and the kinds of its arguments by their number.

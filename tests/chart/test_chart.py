@@ -40,8 +40,11 @@ RETRIEVAL = Retrieval(
 )
 
 
-def chart(*conditions: Any, drafts: Sequence[dict[str, Any]] = (), reader: Any = None, **sources: Source) -> Chart:
-    return Chart(RETRIEVAL, "p1", {"conditions": Source("supplied", conditions), **sources}, drafts, reader)
+def chart(
+    *conditions: Any, drafts: Sequence[dict[str, Any]] = (), reader: Any = None, base: str | None = None,
+    **sources: Source,
+) -> Chart:  # fmt: skip
+    return Chart(RETRIEVAL, "p1", {"conditions": Source("supplied", conditions), **sources}, drafts, reader, base)
 
 
 def ids(found: Input | None) -> list[str]:
@@ -185,53 +188,93 @@ class Shelf:
 def test_contained_resources() -> None:
     holder = {"contained": [None, {"id": "x"}, {"id": "d1", "resourceType": "DeviceDefinition"}]}
     mine = chart()
-    assert mine.resolve({"reference": "#d1"}, holder) == (DEVICE, True)
-    assert mine.resolve({"reference": "#none"}, holder) == (None, False), "damage, not absence"
-    assert mine.resolve({"reference": "#d1"}) == (None, False)
+    assert mine.resolve({"reference": "#d1"}, holder) == DEVICE
+    assert mine.resolve({"reference": "#none"}, holder) is None, "damage, not absence"
+    assert mine.resolve({"reference": "#d1"}) is None
 
 
 def test_references_into_the_chart_and_to_drafts() -> None:
     draft = {"resourceType": "ServiceRequest", "id": "o1"}
     mine = chart(condition("c"), drafts=[draft], reader=(shelf := Shelf()))
-    assert mine.resolve({"reference": "Condition/c"}) == (condition("c"), True)
-    assert mine.resolve({"reference": "https://ehr.example.org/fhir/Condition/c/_history/1"}) == (condition("c"), True)
-    assert mine.resolve({"reference": "ServiceRequest/o1"}) == (draft, True)
+    assert mine.resolve({"reference": "Condition/c"}) == condition("c")
+    assert mine.resolve({"reference": "https://ehr.example.org/fhir/Condition/c/_history/1"}) == condition("c")
+    assert mine.resolve({"reference": "ServiceRequest/o1"}) == draft
     assert shelf.asked == []
 
 
 def test_a_read_reference_is_read_once() -> None:
     mine = chart(reader=(shelf := Shelf(d1=[DEVICE])))
-    assert [mine.resolve({"reference": "DeviceDefinition/d1"}) for _ in range(3)] == [(DEVICE, True)] * 3
+    assert [mine.resolve({"reference": "DeviceDefinition/d1"}) for _ in range(3)] == [DEVICE] * 3
     assert shelf.asked == ["DeviceDefinition/d1"]
 
 
 @pytest.mark.parametrize(
-    ("answer", "certain"),
+    "answer",
     [
-        ([], True),  # the server knows that there is none
-        ([DEVICE | {"id": "other"}], True),  # not what was asked for
-        ([DEVICE | {"subject": {"reference": "Patient/p2"}}], True),  # another patient's
-        (None, False),  # it could not be read
+        [],  # the server says that there is none; the reference says that there is
+        [DEVICE | {"id": "other"}],  # not what was asked for
+        [DEVICE | {"subject": {"reference": "Patient/p2"}}],  # another patient's
+        None,  # it could not be read
     ],
 )
-def test_what_is_not_there_and_what_is_not_known(answer: Any, certain: bool) -> None:
-    assert chart(reader=Shelf(d1=answer)).resolve({"reference": "DeviceDefinition/d1"}) == (None, certain)
+def test_what_cannot_be_read_is_open_and_asked_for_once(answer: Any) -> None:
+    mine = chart(reader=(shelf := Shelf(d1=answer)))
+    assert [mine.resolve({"reference": "DeviceDefinition/d1"}) for _ in range(2)] == [None, None]
+    assert (shelf.asked, mine.problems["unresolved-reference"]) == (["DeviceDefinition/d1"], 1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "read"),
+    [
+        ("https://ehr.example.org/fhir/DeviceDefinition/d1", True),
+        ("https://ehr.example.org/fhir/DeviceDefinition/d1/_history/2", True),
+        ("https://vendor.example.org/fhir/DeviceDefinition/d1", False),
+        ("https://ehr.example.org/fhir2/DeviceDefinition/d1", False),
+    ],
+)
+def test_an_id_of_another_server_is_not_looked_up_on_ours(reference: str, read: bool) -> None:
+    mine = chart(reader=(shelf := Shelf(d1=[DEVICE])), base="https://ehr.example.org/fhir")
+    assert mine.resolve({"reference": reference}) == (DEVICE if read else None)
+    assert (shelf.asked != []) is read
+
+
+@pytest.mark.parametrize(
+    ("subject", "whole"),
+    [
+        ({}, False),
+        ({"subject": {"identifier": {"value": "7"}}}, False),
+        ({"subject": {"reference": "urn:uuid:0"}}, False),
+        ({"subject": {"reference": "Patient/p2"}}, True),  # surely another's
+    ],
+)
+def test_a_resource_that_may_be_this_patients_leaves_open_whether_there_is_more(subject: Any, whole: bool) -> None:
+    stray = condition("stray", (A, "X12")) | {"subject": None} | subject
+    for mine, known in ((chart(condition("c", (A, "X12")), stray), ["c"]), (chart(stray), [])):
+        found, other = mine.input("exact"), mine.input("stage")
+        assert found is not None
+        assert other is not None
+        assert (ids(found), found.complete, found.maybe) == (known, whole, None if whole else [stray])
+        assert other == Input([], complete=True, key="conditions"), "it is no question for others"
+        assert mine.whole("Condition") is whole
+    first_page = chart(conditions=Source("supplied", (stray,), False, "first page only")).input("exact")
+    assert first_page is not None
+    assert (first_page.complete, first_page.maybe) == (False, None), "not the only thing that is missing"
 
 
 @pytest.mark.parametrize("reference", [None, 5, {}, {"reference": 5}, {"reference": "urn:uuid:0"}, {"reference": "x"}])
 def test_an_unreadable_reference_is_open(reference: Any) -> None:
-    assert chart(reader=Shelf()).resolve(reference) == (None, False)
+    assert chart(reader=Shelf()).resolve(reference) is None
 
 
 def test_without_a_server_a_reference_is_open_and_counted() -> None:
     mine = chart()
-    assert mine.resolve({"reference": "DeviceDefinition/d1"}) == (None, False)
+    assert mine.resolve({"reference": "DeviceDefinition/d1"}) is None
     assert dict(mine.problems) == {"unresolved-reference": 1}
 
 
 def test_another_patients_resource_is_not_reached_by_reference() -> None:
     mine = chart(condition("theirs", subject={"reference": "Patient/p2"}))
-    assert mine.resolve({"reference": "Condition/theirs"}) == (None, False)
+    assert mine.resolve({"reference": "Condition/theirs"}) is None
 
 
 # --- What is remembered as of no interest ----------------------------------------------------------------------------

@@ -513,10 +513,10 @@ def test_entries_are_read_tolerantly(client, serve):
         {"resource": wanted, "search": "x"},
     ]
     server = serve(
-        answering({"resourceType": "Bundle", "entry": entries, "link": [None, {"relation": 1}], "total": 10})
+        answering({"resourceType": "Bundle", "entry": entries, "link": [None, {"relation": 1}], "total": 8})
     )
     got = client.search(server.base, "Condition?patient=1", TOKEN, soon(), resource_type="Condition")
-    assert (ids(got), got.complete, got.problem) == (["a", "a", "a"], True, None)
+    assert (ids(got), got.complete, got.problem) == (["a", "a", "a"], False, "damaged entry")
 
 
 @pytest.mark.parametrize(
@@ -524,7 +524,12 @@ def test_entries_are_read_tolerantly(client, serve):
     [
         ({"resourceType": "Bundle"}, None),
         ({"resourceType": "Bundle", "entry": None, "link": "x"}, None),
-        ({"resourceType": "Bundle", "entry": {"resource": {}}}, "unexpected type"),
+        ({"resourceType": "Bundle", "entry": {"resource": {}}}, "damaged entry"),
+        ({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Basic"}}]}, "damaged entry"),
+        ({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "OperationOutcome", "issue": [
+            {"severity": "error"}]}, "search": {"mode": "outcome"}}]}, "error in the answer"),
+        ({"resourceType": "Bundle", "total": 1, "entry": [{"search": {"mode": "include"}}]}, "truncated"),
+        ({"resourceType": "Bundle", "link": {"relation": "next"}}, "foreign next link"),
         ({"resourceType": "Bundle", "link": [{"relation": "next"}]}, "foreign next link"),
         ({"resourceType": "OperationOutcome"}, "unexpected type"),
         ({"resourceType": ["Bundle"]}, "unexpected type"),

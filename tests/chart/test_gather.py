@@ -74,6 +74,10 @@ def bundle(*resources: Any, **more: Any) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": one} for one in resources], **more}
 
 
+def outcome(severity: str) -> dict[str, Any]:
+    return {"resourceType": "OperationOutcome", "issue": [{"severity": severity, "code": "exception"}]}
+
+
 def server(reader: FakeReader, seconds: float = 5) -> Server:
     return Server(reader, "https://ehr.example.org/fhir", "secret", time.monotonic() + seconds, pages=3)
 
@@ -105,8 +109,27 @@ def taken(pool: ThreadPoolExecutor, value: Any, at: Server | None = None) -> Sou
         (bundle(condition("a"), total="many"), "supplied", 1, True),
         (bundle(condition("a"), link="x"), "supplied", 1, True),
         ({"resourceType": "Bundle", "entry": {"resource": condition("a")}}, "supplied", 1, True),
-        (bundle(condition("a"), None, "x", [], {}, {"resourceType": "Patient", "id": "p1"}), "supplied", 1, True),
-        ({"resourceType": "Bundle", "entry": [None, 5, "x", {}]}, "supplied", 0, True),
+        (bundle(condition("a"), {"resourceType": "Patient", "id": "p1"}), "supplied", 1, True),
+        (bundle(condition("a"), outcome("information")), "supplied", 1, True),
+        (bundle(outcome("warning")), "supplied", 0, True),
+        (bundle({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "informational"}]}),
+         "supplied", 0, True),
+        # no usable answer: not "there is none"
+        (bundle(condition("a"), None), "supplied", 1, False),
+        (bundle(condition("a"), "x"), "supplied", 1, False),
+        (bundle(condition("a"), {}), "supplied", 1, False),
+        ({"resourceType": "Bundle", "entry": [None, 5, "x", {}]}, "supplied", 0, False),
+        ({"resourceType": "Bundle", "entry": "x"}, "supplied", 0, False),
+        ({"resourceType": "Bundle", "entry": False}, "supplied", 0, False),
+        (bundle({"resourceType": "Patient", "id": "p1"}), "supplied", 0, False),
+        (bundle(bundle(condition("a"))), "supplied", 0, False),
+        (bundle(outcome("error")), "supplied", 0, False),
+        (bundle({"resourceType": "OperationOutcome"}), "supplied", 0, False),
+        (bundle(condition("a"), outcome("fatal")), "supplied", 1, False),
+        ({"resourceType": "Bundle", "entry": [{"resource": outcome("error"), "search": {"mode": "outcome"}}]},
+         "supplied", 0, False),
+        ({"resourceType": "Bundle", "type": "batch-response", "entry": [{"response": {"status": "500"}}]},
+         "supplied", 0, False),
         # no value at all: as if absent
         ("x", "missing", 0, False),
         ([], "missing", 0, False),
@@ -142,6 +165,51 @@ def test_what_the_client_could_not_read_is_not_asked_again(pool: ThreadPoolExecu
     assert taken(pool, {"resourceType": "OperationOutcome"}, server(reader)).how == "failed"
     assert taken(pool, None, server(reader)).how == "null"
     assert reader.asked == []
+
+
+@pytest.mark.parametrize("value", [bundle(condition("a"), total=2), bundle(link=[{"relation": "next"}])])
+@pytest.mark.parametrize(
+    ("reply", "found", "complete"),
+    [
+        (Reply((condition("a"), condition("b"))), 2, True),
+        (Reply((), False, "status 500"), None, False),
+        (Reply((condition("a"), condition("b")), False, "page limit"), 2, False),
+    ],
+)
+def test_a_page_that_does_not_say_where_it_goes_on_is_asked_for_anew(
+    pool: ThreadPoolExecutor, value: Any, reply: Reply, found: int | None, complete: bool
+) -> None:
+    source = taken(pool, value, server(reader := FakeReader(lambda: reply)))
+    assert len(reader.asked) == 1
+    assert (len(source.resources), source.complete) == (len(value["entry"]) if found is None else found, complete)
+
+
+def test_a_damaged_first_page_stays_damaged(pool: ThreadPoolExecutor) -> None:
+    value = bundle(condition("a"), None, link=[{"relation": "next", "url": NEXT}])
+    source = taken(pool, value, server(FakeReader(lambda: Reply((condition("b"),)))))
+    assert (len(source.resources), source.complete, source.problem) == (2, False, "damaged entry")
+
+
+@pytest.mark.parametrize(("identity", "how"), [("e1", "supplied"), (None, "supplied"), ("e9", "missing")])
+def test_a_read_counts_only_for_what_the_context_names(
+    pool: ThreadPoolExecutor, identity: str | None, how: str
+) -> None:
+    value = {"resourceType": "Encounter"} | ({"id": identity} if identity else {})
+    source = gather([ENCOUNTER], {"encounter": value}, CONTEXT | {"encounterId": "e1"}, None, pool)["encounter"]
+    assert (source.how, source.complete) == (how, how == "supplied")
+
+
+def test_what_the_context_names_unreadably_is_unknown_not_absent(pool: ThreadPoolExecutor) -> None:
+    reader = FakeReader()
+    unread = frozenset({"encounterId"})
+    source = gather([ENCOUNTER], {}, CONTEXT, server(reader), pool, unread=unread)["encounter"]
+    assert (source.how, source.complete, reader.asked) == ("missing", False, [])
+
+
+def test_what_the_context_names_and_the_server_lacks_is_unknown(pool: ThreadPoolExecutor) -> None:
+    context = CONTEXT | {"encounterId": "e1"}
+    source = gather([ENCOUNTER], {}, context, server(FakeReader(lambda: Reply())), pool)["encounter"]
+    assert (source.how, source.complete, source.problem) == ("failed", False, "not found")
 
 
 # --- What is fetched ------------------------------------------------------------------------------------------------

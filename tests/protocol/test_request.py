@@ -197,6 +197,7 @@ def test_a_malformed_encounter_is_ignored(value: Any) -> None:
     request = parse(context__encounterId=value)
     assert request.encounter_id is None
     assert request.problems == ("encounterId malformed, ignored",)
+    assert request.unread == (frozenset() if value is None else {"encounterId"}), "there is one, and it is not known"
 
 
 def test_nulls_are_taken_as_absent() -> None:
