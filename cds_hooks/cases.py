@@ -41,6 +41,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ValidationError
+
 from cds_hooks.chart.dates import shifted
 from cds_hooks.chart.reading import as_list, codings
 from cds_hooks.chart.search import Query
@@ -61,6 +63,40 @@ _KEYS: Final = frozenset({"id", "title", "about", "chart", "hook", "orders", "se
                           "expect", "unknown", "user", "encounter", "each", "overridden"})  # fmt: skip
 _CARD_KEYS: Final = frozenset({"topic", "indicator", "summary", "detail", "suggestions", "writes", "omits",
                                "recommended"})  # fmt: skip
+_Patterns = str | list[str] | None
+
+
+class _Expected(BaseModel):
+    """The shape of an expected card; which keys there are is said by `_CARD_KEYS`."""
+
+    topic: str
+    indicator: str | None = None
+    summary: _Patterns = None
+    detail: _Patterns = None
+    suggestions: list[list[str]] | None = None
+    writes: list[dict[str, Any]] = []
+    omits: list[dict[str, Any]] = []
+    recommended: list[str] | None = None
+
+
+class _Shape(BaseModel):
+    """The shape of a case: what is of another one is refused before anything is made of it."""
+
+    id: str | int
+    about: list[str] = []
+    chart: list[str | dict[str, Any]] = []
+    orders: list[str | dict[str, Any]] = []
+    selected: list[str] = []
+    unavailable: list[str] = []
+    parameters: dict[str, Any] = {}
+    expect: list[_Expected] = []
+    unknown: list[str] = []
+    user: str = ""
+    encounter: str = ""
+    each: dict[str, Any] | None = None
+    overridden: dict[str, Any] = {}
+
+
 _EACH_KEYS: Final = (frozenset({"in", "codes"}), frozenset({"in", "values"}))
 
 
@@ -110,25 +146,22 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
     def kind(self, rule: str) -> str:
-        """What the case is for a rule: firing, missing (data could not be had) or silent."""
+        """What the case is for a rule: firing, missing (it could not be decided) or silent."""
         if rule in self.spoken:
             return "firing"
-        missing = self.case.body.get("unavailable") or rule in self.case.body.get("unknown", ())
+        missing = self.case.body.get("unavailable") or rule in self.unknown
         return "missing" if missing else "silent"
 
 
 def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
     """(cases, fixtures) of a plan's `cases/` folder; raises ContentError for a misspelt key or a repeated id."""
-    fixtures: dict[str, Any] = {}
-    if (folder / FIXTURES).exists():
-        for document in read_yaml(folder / FIXTURES):
-            fixtures.update(document)
+    fixtures = _fixtures(folder / FIXTURES)
     cases = [
         case
         for path in sorted(folder.glob("*.yaml"))
         if path.name != FIXTURES
         for document in read_yaml(path)
-        for body in document
+        for body in _listed(f"cases/{path.name}", document)
         for case in _repeated(Case(f"cases/{path.name}", body), fixtures)
     ]
     seen: set[str] = set()
@@ -142,6 +175,44 @@ def read_cases(folder: Path) -> tuple[list[Case], dict[str, Any]]:
             raise ContentError(case.file, case.id, "the id is used twice")
         seen.add(case.id)
     return cases, fixtures
+
+
+def _fixtures(path: Path) -> dict[str, Any]:
+    """Name → resource; raises ContentError for anything else."""
+    fixtures: dict[str, Any] = {}
+    for document in read_yaml(path) if path.exists() else ():
+        if not isinstance(document, dict):
+            raise ContentError(f"cases/{FIXTURES}", "", "expected a mapping of names to resources")
+        fixtures.update(document)
+    for name, resource in fixtures.items():
+        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+            raise ContentError(f"cases/{FIXTURES}", str(name), "a resource with a resourceType is expected")
+    return fixtures
+
+
+def _listed(file: str, document: Any) -> list[dict[str, Any]]:
+    """The cases of a file; raises ContentError for the first that has not the shape of one."""
+    if not isinstance(document, list):
+        raise ContentError(file, "", "expected a list of cases")
+    for number, body in enumerate(document, 1):
+        where = str(body["id"]) if isinstance(body, dict) and body.get("id") else f"case {number}"
+        try:
+            shape = _Shape.model_validate(body)
+            for card in shape.expect:
+                for pattern in (*as_list(card.summary), *as_list(card.detail)):
+                    re.compile(pattern)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(step) for step in first["loc"])
+            raise ContentError(file, where, f"{place}: {first['msg']}".removeprefix(": ")) from None
+        except re.error as error:
+            raise ContentError(file, where, f"{error.pattern!r} is no regular expression: {error.msg}") from None
+        for item in (*shape.chart, *shape.orders):
+            if isinstance(item, dict) and not isinstance(item.get("with", {}), dict):
+                raise ContentError(file, where, "with: a mapping of elements is expected")
+            if isinstance(item, dict) and "use" not in item and not isinstance(item.get("resourceType"), str):
+                raise ContentError(file, where, "a resource that is written out needs a resourceType")
+    return document
 
 
 def _repeated(case: Case, fixtures: Mapping[str, Any]) -> Iterator[Case]:
@@ -210,7 +281,13 @@ def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datet
     body = case.body
     known = {rule.id for rule in loaded.plan.rules}
     result.problems += [f"about: no rule {name}" for name in case.about if name not in known]
-    plan = with_parameters(loaded.plan, body.get("parameters", {}))
+    keys = {query.key for query in loaded.plan.retrieval.queries}
+    result.problems += [f"unavailable: no prefetch key {key}" for key in body.get("unavailable", ()) if key not in keys]
+    try:
+        plan = with_parameters(loaded.plan, body.get("parameters", {}))
+    except ContentError as error:
+        result.problems.append(f"parameters: {error.element}: {error.reason}")
+        return result
     result.problems += [f"overridden: no rule {name}" for name in body.get("overridden", ()) if name not in known]
     memory = recalled(case, plan.id, now)
     service = CdsService([dataclasses.replace(loaded, plan=plan)], clock=lambda: now, memory=memory)
@@ -219,8 +296,8 @@ def run_case(loaded: Loaded, case: Case, fixtures: Mapping[str, Any], now: datet
     if hook is None:
         result.problems.append(f"the plan has no rule on {body['hook']}")
         return result
-    request = parse_request(request_of(loaded, case, fixtures, now), hook)
     try:
+        request = parse_request(request_of(loaded, case, fixtures, now), hook)
         answer = service.call(service_id, request).payload
         trace = service.explain(service_id, request)
     except CdsHooksError as error:

@@ -96,12 +96,15 @@ def test(plan: str | None, verbose: bool, site: Path | None) -> None:
     """Play the cases of a plan (default: all plans) and show which rules they cover."""
     from cds_hooks.cases import run_cases, run_site_cases
     from cds_hooks.lint import coverage
-    from cds_hooks.loading import load_plan
+    from cds_hooks.loading import check_site_folder, load_plan
     from cds_hooks.reasoning.content import plan_names
 
     passed = failed = 0
     try:
         root = content_root()
+        check_site_folder(root, site)
+        if plan not in (None, *plan_names(root)):
+            raise CdsHooksError(f"PLAN: one of {', '.join(plan_names(root)) or 'none, there is no plan'}")
         for name in [plan] if plan else plan_names(root):
             loaded = load_plan(root, name, site=site)
             now = datetime.now().astimezone()
@@ -147,12 +150,20 @@ def explain(
 
     try:
         body = json.load(request)
+        if not isinstance(body, dict):
+            raise CdsHooksError(f"{request.name}: a hook request is a JSON object")
         settings = load_settings(config)
         service = build_service(settings.model_copy(update={"site": site}) if site else settings)
         name = service_for(service, str(body.get("hook")), plan)
         operator = Caller(fhir_servers=settings.fhir_servers)  # who may read the settings may ask for every client
         shown = service.explain(name, parse_request(body, HOOKS[body["hook"]]), operator)
-    except (CdsHooksError, ValueError, AttributeError) as error:
+        known = {rule["id"] for rule in shown["rules"]}
+        for rule in rules:
+            if rule not in known:
+                raise CdsHooksError(f"--rule: on this hook there is no {rule}, but {', '.join(sorted(known))}")
+    except ValueError as error:
+        _fail(CdsHooksError(f"{request.name}: is no JSON: {error}"))
+    except CdsHooksError as error:
         _fail(error)
     if rules:
         shown["rules"] = [rule for rule in shown["rules"] if rule["id"] in rules]
@@ -277,13 +288,18 @@ def report(
     from cds_hooks.report.text import as_table
     from cds_hooks.settings import load_settings
     from cds_hooks.store.database import Database, parse_url
-    from cds_hooks.store.opening import database_of
+    from cds_hooks.store.opening import FILE, database_of
     from cds_hooks.store.tally import tally
 
     now = datetime.now().astimezone()
     try:
+        if out is not None and (as_csv or out.suffix != ".html"):
+            raise CdsHooksError("--out writes a page, FILE.html; for --csv send the output to a file: > FILE.csv")
         settings = load_settings(config)
-        database = Database(parse_url(db)) if db else database_of(settings.storage, data or settings.data)
+        folder = data or settings.data
+        if not db and not settings.storage.url and not (folder / FILE).exists():
+            raise CdsHooksError(f"{folder / FILE}: nothing was stored there (--data names the folder of the server)")
+        database = Database(parse_url(db)) if db else database_of(settings.storage, folder)
         first = _since(since, now)
         rows = figures(tally(database, first, client), load_all(site=settings.site))
         database.close()

@@ -9,10 +9,16 @@ from pathlib import Path
 from cds_hooks.cases import Result, run_cases, run_site_cases
 from cds_hooks.errors import ContentError
 from cds_hooks.evidence import PARTS, lint_figures, lint_register
-from cds_hooks.loading import Loaded, load_plan
+from cds_hooks.loading import Loaded, check_site_folder, load_plan
 from cds_hooks.reasoning.content import plan_names
 
-KINDS = ("firing", "silent", "missing")
+#: Kind of case that each rule needs → what is said if there is none.
+_LACKING = {
+    "firing": "no firing case: one with the rule in `about` in which it gives a card",
+    "silent": "no silent case: one with the rule in `about` in which it is decided and gives no card",
+    "missing": "no missing case: one with the rule in `about` in which data lack (`unavailable`, or it is `unknown`)",
+}
+KINDS = tuple(_LACKING)
 
 
 def lint(root: Path, now: datetime, site: Path | None = None) -> Iterator[ContentError]:
@@ -22,6 +28,11 @@ def lint(root: Path, now: datetime, site: Path | None = None) -> Iterator[Conten
     its parameters and switched-off cards, which are meant to change answers), the site's cases with all of it.
     """
     names = plan_names(root)
+    try:
+        check_site_folder(root, site)
+    except ContentError as wrong:
+        yield wrong
+        return
     if not names:
         yield ContentError(str(root), "plans", "there is no plan")
     for name in names:
@@ -41,7 +52,9 @@ def _of_plan(root: Path, name: str, now: datetime, site: Path | None) -> Iterato
 
 def _located(root: Path, name: str, file: str) -> str:
     """The path of a file within the content folder; what is no file of the plan is named as it is."""
-    for folder in (root / "plans" / name, root / "cards" / name, root):
+    if Path(file).is_absolute() or (root / file).is_file():
+        return file
+    for folder in (root / "plans" / name, root / "cards" / name):
         found = [folder / file] if (folder / file).is_file() else sorted(folder.rglob(Path(file).name))
         if len(found) == 1:
             return str(found[0].relative_to(root))
@@ -66,7 +79,7 @@ def lint_cases(loaded: Loaded, results: list[Result]) -> Iterator[ContentError]:
     for rule, kinds in coverage(loaded, results).items():
         for kind in KINDS:
             if not kinds[kind]:
-                yield ContentError("plan.yaml", rule, f"no {kind} case")
+                yield ContentError("plan.yaml", rule, _LACKING[kind])
 
 
 def lint_site(loaded: Loaded, now: datetime) -> Iterator[ContentError]:
@@ -89,6 +102,10 @@ def coverage(loaded: Loaded, results: list[Result]) -> dict[str, dict[str, int]]
 def _evidence(loaded: Loaded) -> Iterator[ContentError]:
     register = loaded.package.evidence
     known = {key: entry for part in PARTS for key, entry in register.get(part, {}).items()}
+    for key, entry in known.items():
+        if not isinstance(entry, dict) or not entry.get("says"):
+            yield ContentError("evidence.yaml", key, "a mapping that says something in `says` is expected")
+            return
     for rule in loaded.plan.rules:
         where = f"{rule.element}.documentation"
         for label in rule.evidence:

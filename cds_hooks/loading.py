@@ -32,6 +32,8 @@ def load_plan(root: Path, name: str, *, site: Path | None = None, validate: bool
     `validate=False` skips the FHIR check of each resource (workers: the launcher has done it).
     """
     package = load_package(root, name, validate=validate)
+    if package.plan["id"] != name:
+        raise ContentError("plan.yaml", "id", f"must be {name}, the name of its folder")
     layer = read_site(site, name) if site else None
     loaded = _compiled(merged(package, layer) if layer is not None else package)
     if layer is None:
@@ -61,13 +63,24 @@ def _compiled(package: Package) -> Loaded:
 def load_all(root: Path | None = None, *, site: Path | None = None, validate: bool = True) -> list[Loaded]:
     """All plans of a content folder (default: see content_root)."""
     root = root or content_root()
+    check_site_folder(root, site)
     loaded = [load_plan(root, name, site=site, validate=validate) for name in plan_names(root)]
-    for folder in sorted(path.name for path in site.iterdir() if path.is_dir()) if site else ():
-        if folder not in plan_names(root):
-            raise ContentError(str(site), folder, "there is no plan of this name")
     if not loaded:
         raise ContentError(str(root), "plans", "there is no plan")
     return loaded
+
+
+def check_site_folder(root: Path, site: Path | None) -> None:
+    """Raise ContentError for a site's folder that is none, or holds anything but folders named like plans."""
+    if site is None:
+        return
+    if not site.is_dir():
+        raise ContentError(str(site), "", "there is no such folder")
+    for path in sorted(site.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name not in plan_names(root):
+            raise ContentError(str(site), path.name, "there is no plan of this name")
+        if path.suffix in (".yaml", ".yml"):
+            raise ContentError(str(site), path.name, f"belongs into a folder named like a plan: {plan_names(root)}")
 
 
 def _check_hooks(plan: Plan) -> None:

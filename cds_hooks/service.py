@@ -296,10 +296,15 @@ def _selected(service: _Service, request: HookRequest, chart: Chart) -> list[dic
     return [draft for draft in chart.drafts if f"{draft.get('resourceType')}/{draft.get('id')}" in chosen]
 
 
+def _wording(kind: str, message: str) -> str:
+    """What a model says, in words: of a text it counts characters as if they were items of a list."""
+    return message.partition(" after validation")[0].replace("items", "characters") if kind == "too_long" else message
+
+
 def _reason(error: Exception) -> str:
     """What is wrong with a card, without its text: that may hold words of the chart."""
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {_wording(one['type'], one['msg'])}"
                          for one in error.errors(include_url=False, include_input=False))  # fmt: skip
     return str(error) if isinstance(error, CdsHooksError) else type(error).__name__
 

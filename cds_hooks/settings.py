@@ -234,8 +234,10 @@ def load_settings(path: Path | None) -> Settings:
         place = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
         where = str(path) if path and _holds(given, place) else "environment"
         raise ContentError(where, ".".join(map(str, first["loc"])), _reason(first["type"], first["msg"])) from None
-    except SettingsError:
-        raise ContentError("environment", "CDS_HOOKS_*", "a list must be written as a JSON array") from None
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        variables = f"CDS_HOOKS_{field[1].upper()}*" if field else "CDS_HOOKS_*"
+        raise ContentError("environment", variables, 'a list must be written as a JSON array: ["…"]') from None
 
 
 def _read(path: Path) -> dict[str, Any]:

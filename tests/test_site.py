@@ -82,3 +82,34 @@ def test_local_codes_that_break_a_shipped_case_are_a_lint_error(copied: Path):
         'concept: [{code: "30657-1", display: MRI brain}]}]}\n'
     )
     assert any("standard-mri" in str(error) for error in lint(content_root(), NOW, copied))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("hemifacial_spasm/site.yaml", "{}", "no plan of this name"),
+        ("site.yaml", "{}", "belongs into a folder named like a plan"),
+        (f"{PLAN}/valueset/x.yaml", "{}", "expected site.yaml and folders"),
+        (f"{PLAN}/sites.yaml", "{}", "expected site.yaml and folders"),
+        (f"{PLAN}/site.yaml", "off: some-rule", "a list of rule ids"),
+        (f"{PLAN}/site.yaml", "parameters: [a]", "a mapping of names"),
+        (f"{PLAN}/site.yaml", "parameters:", "a mapping of names"),
+        (f"{PLAN}/site.yaml", "off:", "a list of rule ids"),
+        (f"{PLAN}/site.yaml", "off: [nobody]", "no such rule"),
+        (f"{PLAN}/valuesets/x.yaml", "[a]", "each document is a FHIR resource"),
+    ],
+)
+def test_lint_refuses_what_nobody_would_read(copied: Path, file: str, text: str, said: str):
+    path = copied / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    found = [str(error) for error in lint(content_root(), NOW, copied.absolute())]
+    assert len(found) == 1
+    assert said in found[0]
+    assert path.name in found[0] or path.parent.name in found[0]
+
+
+def test_a_site_that_is_no_folder_is_refused(tmp_path: Path):
+    for path in (tmp_path / "none", Path(__file__)):
+        (found,) = lint(content_root(), NOW, path)
+        assert str(found) == f"{path}: there is no such folder"

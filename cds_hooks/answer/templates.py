@@ -158,7 +158,7 @@ class Cards:
         """The text of a template; raises ContentError if there is none."""
         path = self.folder / (name + SUFFIX)
         if not path.is_file():
-            raise ContentError(name + SUFFIX, "", "template is missing")
+            raise ContentError(f"cards/{self.folder.name}/{name}{SUFFIX}", "", "template is missing")
         return path.read_text(encoding="utf-8")
 
     def facts_read(self, topic: str) -> frozenset[str]:

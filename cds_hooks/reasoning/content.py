@@ -141,7 +141,18 @@ def _only(path: Path, kind: str | None = None) -> dict[str, Any]:
     return documents[0]
 
 
+def _check_filled(file: str, value: Any, where: str = "") -> None:
+    """Raise ContentError for a key that was left empty: FHIR has no nulls."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        place = f"{where}.{key}".removeprefix(".")
+        if part is None:
+            raise ContentError(file, place, "is left empty")
+        _check_filled(file, part, place)
+
+
 def _complete(file: str, resource: dict[str, Any], common: dict[str, Any]) -> None:
+    _check_filled(file, resource)
     kind, identity = resource.get("resourceType"), resource.get("id")
     if not isinstance(identity, str):
         raise ContentError(file, str(kind), "a resource needs an id")
@@ -161,7 +172,8 @@ def check_resource(file: str, resource: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise ContentError(file, f"{resource.get('id', kind)}.{where}", first["msg"]) from None
+        reason = "a mapping is expected" if first["type"] == "json_invalid" else first["msg"]
+        raise ContentError(file, f"{resource.get('id', kind)}.{where}", reason) from None
     except KeyError as error:  # the library's own way to refuse an unknown contained type
         raise ContentError(file, resource.get("id", ""), f"unknown resource type {error}") from None
     if resource.get("status") not in _STATUSES:

@@ -58,3 +58,11 @@ def typed(item: Any, element: str) -> list[Any]:
     if isinstance(value, list):
         return [ResourceNode.create_node(one, kind) for one in value if one is not None]
     return [ResourceNode.create_node(value, kind)]
+
+
+def ancestry(kind: str) -> list[str]:
+    """A type of R4 and those it derives from: Observation, DomainResource, Resource."""
+    found = [kind]
+    while (above := R4["type2Parent"].get(found[-1])) and above not in found:
+        found.append(above)
+    return found

@@ -129,6 +129,7 @@ _STRINGS: Final = frozenset({
 _TEXT_CHOICES: Final = frozenset(
     path.rsplit(".", 1)[1] for path, kinds in R4["choiceTypePaths"].items() if _STRINGS.intersection(kinds)
 )
+_TYPES: Final = frozenset(R4["type2Parent"]) | frozenset(R4["type2Parent"].values())
 _KINDS: Final = tuple(sorted({kind for kinds in R4["choiceTypePaths"].values() for kind in kinds}))
 
 
@@ -167,9 +168,13 @@ def _chooses(node: Node) -> bool:
     return any((call := function_of(part)) and call[0] in _CHOOSING for part in walk(node))
 
 
-def _plain_words(node: Node) -> list[str]:
-    """The identifiers of `dateTime` or `FHIR.dateTime`."""
-    return [part["text"] for part in walk(node) if part["type"] == "Identifier"]
+def type_named(arguments: list[Node]) -> str:
+    """The type that `ofType(dateTime)` or `ofType(FHIR.dateTime)` names; raises ExpressionError if R4 has none such."""
+    words = [part["text"] for argument in arguments for part in walk(argument) if part["type"] == "Identifier"]
+    name: str = words[-1] if words else ""
+    if len(arguments) != 1 or words[:-1] not in ([], ["FHIR"]) or name not in _TYPES:
+        raise ExpressionError(f"ofType() takes the name of a type of FHIR R4, not {'.'.join(words) or 'this'}")
+    return name
 
 
 def _plain_steps(node: Node) -> tuple[str, ...]:
@@ -272,8 +277,8 @@ class Compiler:
             return chosen if name == "where" else Exists(chosen)
         if name == "intersect" and len(arguments) == 1:
             return Intersect(source, self._node(arguments[0]))
-        if name == "ofType" and len(arguments) == 1 and len(_plain_words(arguments[0])) == 1:
-            return OfType(source, TypeInfo(arguments[0]["text"], None))
+        if name == "ofType":
+            return OfType(source, TypeInfo(type_named(arguments), None))
         if name == "matches" and (pattern := _pattern(arguments)):
             return Matches(source, pattern)
         if name in ("exists", "empty") and not arguments:

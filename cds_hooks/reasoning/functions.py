@@ -131,6 +131,6 @@ STANDARD: Final[dict[str, str | None]] = {
     "matches": "boolean", "contains": "boolean", "startsWith": "boolean", "endsWith": "boolean",
     "lower": "string", "upper": "string", "replace": "string", "substring": "string", "toString": "string",
     "join": "string", "select": None, "ofType": None, "iif": None, "allTrue": "boolean", "anyTrue": "boolean",
-    "intersect": "", "exclude": "", "is": "boolean", "combine": "", "trim": "string",
+    "intersect": "", "exclude": "", "combine": "", "trim": "string",
 }  # fmt: skip
 Fn = Callable[..., list[Any]]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fhirpathpy.engine.nodes import TypeInfo
 
-from cds_hooks.reasoning.elements import typed, values_of
+from cds_hooks.reasoning.elements import ancestry, typed, values_of
 from cds_hooks.reasoning.functions import raw
 from cds_hooks.reasoning.nodes import UNKNOWN, Collection, Environment, Expression, Items, Truth, Verdict
 from cds_hooks.reasoning.terminology import ValueSet
@@ -112,7 +112,7 @@ class Matches(Truth):
 
 @dataclass(frozen=True, slots=True)
 class OfType(Items):
-    """`onset.ofType(dateTime)`: the items of a type, as fhirpathpy tells types."""
+    """`onset.ofType(dateTime)`: the items of a type, as fhirpathpy tells types, and resources by what they say."""
 
     source: Expression
     kind: TypeInfo
@@ -123,8 +123,14 @@ class OfType(Items):
             return UNKNOWN
         if not found.items:
             return found
-        kinds = ((item, TypeInfo.from_value(item)) for item in found.items)
-        return Collection([item for item, kind in kinds if kind is not None and kind.is_(self.kind)])
+        return Collection([item for item in found.items if self._is_one(item)])
+
+    def _is_one(self, item: Any) -> bool:
+        data = raw(item)
+        if isinstance(data, dict) and isinstance(name := data.get("resourceType"), str):
+            return self.kind.name in ancestry(name)
+        kind = TypeInfo.from_value(item)
+        return kind is not None and kind.is_(self.kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,13 +56,29 @@ def read_site(folder: Path, plan: str) -> Site | None:
     if body is None or set(body) - _KEYS:
         odd = sorted(set(body or {"": 0}) - _KEYS)[0]
         raise ContentError(str(file), odd, f"expected one mapping with {', '.join(sorted(_KEYS))}")
+    if not isinstance(body.get("parameters", {}), dict):
+        raise ContentError(str(file), "parameters", "a mapping of names to values is expected")
+    if not isinstance(off := body.get("off", []), list) or not all(isinstance(rule, str) for rule in off):
+        raise ContentError(str(file), "off", "a list of rule ids is expected")
+    _check_names(here)
     pairs = [(str(path.relative_to(folder)), resource) for part in _FOLDERS
              for path in sorted((here / part).glob("*.yaml")) for resource in read_yaml(path)]  # fmt: skip
+    for name, resource in pairs:
+        if not isinstance(resource, dict):
+            raise ContentError(name, "", "each document is a FHIR resource")
     total = hashlib.sha256()
     for path in sorted(path for path in here.rglob("*.yaml")):
         total.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return Site(here, str(body.get("name", folder.name)), body.get("label"), body.get("parameters", {}),
                 body.get("card-limit"), frozenset(body.get("off", ())), tuple(pairs), total.hexdigest())  # fmt: skip
+
+
+def _check_names(here: Path) -> None:
+    """Raise ContentError for what nobody would read: a misspelt folder or file changes nothing, in silence."""
+    for path in sorted(here.iterdir()):
+        known = path.name in (*_FOLDERS, "cases") if path.is_dir() else path.name == "site.yaml"
+        if not known and (path.is_dir() or path.suffix in (".yaml", ".yml")) and not path.name.startswith("."):
+            raise ContentError(str(path), "", f"expected site.yaml and folders {', '.join((*_FOLDERS, 'cases'))}")
 
 
 def merged(package: Package, site: Site) -> Package:

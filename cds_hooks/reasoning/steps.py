@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from cds_hooks.reasoning.elements import R4
-from cds_hooks.reasoning.fhirpath import ExpressionError, children, constant_name, function_of
+from cds_hooks.reasoning.elements import R4, ancestry
+from cds_hooks.reasoning.fhirpath import ExpressionError, children, constant_name, function_of, type_named
 from cds_hooks.reasoning.functions import RESULT_TYPES, STANDARD
 from cds_hooks.reasoning.nodes import Node
 
@@ -30,20 +30,13 @@ def type_of_key(key: str) -> str:
     return _PRIMITIVE_KEYS.get(key, key.removeprefix("value"))
 
 
-def _parents(kind: str) -> list[str]:
-    found = [kind]
-    while (above := R4["type2Parent"].get(found[-1])) and above not in found:
-        found.append(above)
-    return found
-
-
 def after(types: Types, element: str) -> Types | None:
     """The types of `element` on values of these types; None when none of them has it."""
     if not types:
         return ANY
     found: set[str] = set()
     for kind in types:
-        for owner in _parents(kind):
+        for owner in ancestry(kind):
             path = R4["pathsDefinedElsewhere"].get(f"{owner}.{element}", f"{owner}.{element}")
             if path in R4["choiceTypePaths"]:
                 found |= {choice[:1].lower() + choice[1:] if _is_primitive(choice) else choice
@@ -86,6 +79,8 @@ def infer(node: Node, names: Mapping[str, Types], this: Types) -> Types:
     if kind == "IndexerExpression":
         infer(parts[1], names, this)
         return infer(parts[0], names, this)
+    if kind == "TypeExpression":
+        raise ExpressionError("`is` and `as` are not supported: write x.ofType(Type), and .exists() for the question")
     for part in parts:
         infer(part, names, this)
     return _LITERALS.get(kind, frozenset({"boolean"}) if kind in _BOOLEAN else ANY)
@@ -93,7 +88,7 @@ def infer(node: Node, names: Mapping[str, Types], this: Types) -> Types:
 
 _BOOLEAN: Final = frozenset({
     "AndExpression", "OrExpression", "ImpliesExpression", "EqualityExpression", "InequalityExpression",
-    "MembershipExpression", "TypeExpression", "BooleanLiteral",
+    "MembershipExpression", "BooleanLiteral",
 })  # fmt: skip
 _LITERALS: Final = {"StringLiteral": frozenset({"string"}), "NumberLiteral": frozenset({"integer"})}
 
@@ -118,7 +113,7 @@ def _invoked(node: Node, names: Mapping[str, Types], source: Types, this: Types)
     if name not in STANDARD and name not in RESULT_TYPES:
         raise ExpressionError(f"unknown function {name}()")
     if name == "ofType":
-        return ANY
+        return frozenset({type_named(arguments)})
     inner = source if name in _EACH else this
     results = [infer(argument, names, inner) for argument in arguments]
     if name == "iif":

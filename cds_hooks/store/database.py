@@ -256,7 +256,7 @@ class Database:
                 **_POOLS["postgresql"],
             )  # fmt: skip
         except ImportError:
-            reason = "PostgreSQL needs a driver: install hfs-cds-hooks[postgresql]"
+            reason = "PostgreSQL needs a driver: pip install --require-hashes -r requirements/postgresql.txt"
             raise ContentError("settings", "storage.url", reason) from None
 
 

@@ -162,7 +162,8 @@ def test_parts_that_cannot_be_taken_in_are_refused_at_start(
 ) -> None:
     with pytest.raises(ContentError, match=re.escape(reason)) as caught:
         cards(topic='S\n{% if f.b %}{% include "_part.md.j2" %}{% endif %}', _part=part, _other="x")
-    assert str(caught.value).startswith(file)
+    assert Path(caught.value.file).name.startswith(file.partition(":")[0])
+    assert file in str(caught.value)
 
 
 def test_errors_name_the_line_of_the_file(cards: Callable[..., Cards]) -> None:

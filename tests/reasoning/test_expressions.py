@@ -19,6 +19,7 @@ CALL = Call({
     "t": Collection([True]), "f": Collection([False]), "u": Collection([], complete=False), "none": Collection([]),
     "two": Collection([RED, BLUE]), "some": Collection([RED, BLUE], complete=False),
     "red": Collection([RED]), "someRed": Collection([RED], complete=False),
+    "resources": Collection([{"resourceType": "Observation", "id": "o"}, {"resourceType": "Device", "id": "d"}]),
     "mixed": Collection([RED | {"when": "2026-11-20"}, OPEN]), "open": Collection([OPEN]),
 })  # fmt: skip
 IS_WARM, IS_COLD = "code.memberOf(%`vs-warm`)", "code.memberOf(%`vs-cold`)"
@@ -149,6 +150,11 @@ def test_what_does_not_matter_is_not_read() -> None:
         ("%two.count() = 2", T),
         ("%two.count() > %u.count()", U),
         ("{}", U),
+        # resources are of the type that they name, and of what it derives from
+        ("%resources.ofType(Observation).count() = 1", T),
+        ("%resources.ofType(FHIR.Device).exists()", T),
+        ("%resources.ofType(DomainResource).count() = 2", T),
+        ("%resources.ofType(Patient).exists()", F),
         # singleton evaluation
         ("%red", T),
         ("%two", U),

@@ -73,6 +73,13 @@ def test_types_of_valid_expressions(text: str, types: set[str]) -> None:
         ("now()", r"unknown function now\(\)"),
         ("today()", r"unknown function today\(\)"),
         ("%c.trace('x')", r"unknown function trace\(\)"),
+        ("%c.ofType(Condishun)", r"ofType\(\) takes the name of a type of FHIR R4, not Condishun"),
+        ("%c.ofType(Other.Condition)", "not Other.Condition"),
+        ("%c.ofType()", "takes the name"),
+        ("%o.value.ofType(Quantity).kode", "Quantity has no element kode"),
+        ("%c is Condition", "are not supported"),
+        ("%c.where($this as Condition)", "are not supported"),
+        ("%c.is(Condition)", r"unknown function is\(\)"),
     ],
 )
 def test_what_is_refused(text: str, reason: str) -> None:

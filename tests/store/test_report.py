@@ -225,5 +225,13 @@ def test_a_time_that_is_none(folder: Path, since: str) -> None:
 def test_no_database(tmp_path: Path) -> None:
     shown = run("--data", str(tmp_path / "nowhere"))
     assert shown.exit_code == 1
-    assert "the database cannot be read" in shown.output
+    assert f"{tmp_path / 'nowhere' / 'cds.db'}: nothing was stored there" in shown.output
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--csv", "--out", "r.csv"), ("--out", "r.csv"), ("--out", "r.txt")])
+def test_a_page_is_a_page(folder: Path, arguments: tuple[str, ...]) -> None:
+    shown = run("--data", str(folder), *arguments)
+    assert shown.exit_code == 1
+    assert "--out writes a page" in shown.output
+    assert not Path(arguments[-1]).exists()
