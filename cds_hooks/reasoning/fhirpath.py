@@ -118,7 +118,7 @@ _EMPTY_OF_EMPTY: Final = frozenset({
     "after", "distinct", "done", "first", "last", "latest", "lower", "matches", "ofType", "resolve", "select", "tail",
     "translate", "where", "within",
 })  # fmt: skip
-_CHOOSING: Final = frozenset({"where", "exists", "all", "iif", "intersect"})
+_CHOOSING: Final = frozenset({"where", "exists", "all", "iif", "intersect", "ofType"})
 #: Elements whose name in JSON depends on their type (`onset` → `onsetDateTime`), with the types.
 _CHOICES: Final[frozenset[str]] = frozenset(path.rsplit(".", 1)[1] for path in R4["choiceTypePaths"])
 #: Those of them that may be a string in JSON.
