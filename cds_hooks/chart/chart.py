@@ -230,7 +230,8 @@ class Chart:
             query = self._retrieval.query_of_type.get(kind)
             source = self.sources.get(query.key) if query else None
             resources = source.resources if source else ()
-            self._own[kind] = own = [one for one in resources if self._concerns(one)] if resources else []
+            named = query is not None and query.reads is not None  # the context names it: it need not say whose it is
+            self._own[kind] = own = [one for one in resources if self._concerns(one, anonymous=named)]
             if len(own) < len(resources):
                 self._unclear[kind] = [one for one in resources if subject_of(one) is None]
         return self._own[kind]

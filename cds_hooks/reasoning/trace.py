@@ -106,6 +106,8 @@ def _value(found: Collection) -> Any:
     shown = [_item(item) for item in items[:_SHOWN]]
     if len(items) > _SHOWN:
         shown.append(f"… {len(items)} in all")
+    if found.maybe:  # which records leave it open
+        return [*shown, *(f"perhaps {_item(_told(item))}" for item in found.maybe[:_SHOWN])]
     if not found.complete:
         return [*shown, "perhaps more"] if shown else "unknown"
     return shown[0] if len(shown) == 1 and isinstance(items[0], bool) else shown

@@ -261,6 +261,13 @@ def test_a_resource_that_may_be_this_patients_leaves_open_whether_there_is_more(
     assert (first_page.complete, first_page.maybe) == (False, None), "not the only thing that is missing"
 
 
+def test_what_the_context_names_need_not_say_whose_it_is() -> None:
+    mine = chart(patient=Source("supplied", ({"resourceType": "Patient", "gender": "male"},)))
+    assert mine.input("patient") == Input([{"resourceType": "Patient", "gender": "male"}], complete=True, key="patient")
+    other = chart(patient=Source("supplied", ({"resourceType": "Patient", "id": "p2"},)))
+    assert other.input("patient") == Input([], complete=True, key="patient")
+
+
 @pytest.mark.parametrize("reference", [None, 5, {}, {"reference": 5}, {"reference": "urn:uuid:0"}, {"reference": "x"}])
 def test_an_unreadable_reference_is_open(reference: Any) -> None:
     assert chart(reader=Shelf()).resolve(reference) is None

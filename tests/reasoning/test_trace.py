@@ -86,6 +86,16 @@ def test_only_facts_that_were_read_and_not_too_many_values() -> None:
     assert shown["facts"]["many"][-1] == "… 30 in all"
 
 
+def test_the_record_that_leaves_a_question_open_is_named() -> None:
+    plan = small_plan(rule("r", "%old.exists()"), extension=[fact("old", "%warm.where(recordedDate.exists() or {})")])
+    shown = traced(plan, condition(id="c1", recordedDate=None), condition(id="c2", recordedDate="2026"))
+    assert shown["facts"]["old"] == ["Condition/c2", "perhaps Condition/c1"]
+    shown = traced(plan, condition(id="c1", recordedDate=None))
+    assert shown["facts"]["old"] == ["perhaps Condition/c1"]
+    assert "unknown %old.exists()" in as_text(shown)
+    assert "old = perhaps Condition/c1" in as_text(shown)
+
+
 def test_swallowed_problems_are_shown() -> None:
     plan = small_plan(rule("r", "%warm.select(code.lower()).exists()"))
     foreign = condition("c2", subject={"reference": "Patient/p2"})
@@ -110,6 +120,8 @@ def test_no_free_text_of_the_chart(text: str) -> None:
     assert "f" in shown["facts"]
     assert MARK not in json.dumps(shown)
     assert MARK not in as_text(shown)
+    perhaps = traced(small_plan(rule("r", "%f.exists()"), extension=[fact("f", f"({text}).where({{}})")]), *PRIVATE)
+    assert MARK not in json.dumps(perhaps)
 
 
 # Facts may hold strings of the chart, be it only by way of onset[x] (onsetString).
