@@ -30,6 +30,7 @@ _KNOWN: Final[Mapping[str, tuple[tuple[str, ...], str | Mapping[str, str]]]] = {
     "ignored-characters": (("CodeSystem",), "valueString"),
     "hierarchy-by-prefix": (("CodeSystem",), "valueBoolean"),
     "alias": (("CodeSystem",), "valueUri"),
+    "refining-attribute": (("CodeSystem",), "valueCode"),
 }
 
 

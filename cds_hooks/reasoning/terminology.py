@@ -2,7 +2,8 @@
 
 Codes are compared by system and code. A CodeSystem resource of the content may say how codes of a system compare:
 `caseSensitive: false`, and our extensions `ignored-characters`, `hierarchy-by-prefix` (a header code stands for all
-that begin with it) and `alias` (another URI for the same system).
+that begin with it), `alias` (another URI for the same system) and `refining-attribute` (in an expression
+`concept:attribute=value` the value counts beside the concept; what other attributes say does not).
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from cds_hooks.reasoning.extensions import extension_values
 _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried on
 #: Codes whose comparable form is remembered; bounded, because callers choose the codes.
 _MEMO: Final = 20_000
+_LONGEST_CODE: Final = 500  # characters of an expression that are read
+#: The one concept that an expression of SNOMED CT's compositional grammar is about, its term left out.
+_FOCUS: Final = re.compile(r"\s*(?:={3}|<{3})?\s*([^\s:|+=,{}()]+)\s*(?:\|[^|]*\|\s*)?(?::|$)")
+#: An attribute and its value there, terms left out.
+_REFINED: Final = re.compile(r"([^\s:|+=,{}()]{1,30})\s*(?:\|[^|]*\|\s*)?=\s*([^\s:|+=,{}()]+)")
 _NO_SETS: Final[frozenset[str]] = frozenset()
 Key = tuple[str | None, str]
 T = TypeVar("T")
@@ -31,8 +37,18 @@ class SystemRule:
     fold_case: bool = False
     ignored: str = ""
     by_prefix: bool = False
+    #: The attributes whose values count in an expression of this system; none: it has no expressions.
+    refining: frozenset[str] = frozenset()
+
+    def values(self, code: str) -> list[str]:
+        """The values of these attributes in an expression."""
+        if not self.refining or "=" not in code:
+            return []
+        return [value for attribute, value in _REFINED.findall(code[:_LONGEST_CODE]) if attribute in self.refining]
 
     def normal(self, code: str) -> str:
+        if self.refining and (focus := _FOCUS.match(code[:_LONGEST_CODE])):
+            code = focus[1]
         for character in self.ignored:
             code = code.replace(character, "")
         return code.upper() if self.fold_case else code
@@ -179,6 +195,9 @@ class Terminology:
         system, code = key = self.key(*pair)
         heads = self._sets_of_head.get(system, ())
         found = self._sets_of_key.get(key, _NO_SETS).union(url for head, url in heads if code.startswith(head))
+        rule = self._rules.get(system) if system is not None else None
+        for value in rule.values(pair[1]) if rule else ():
+            found |= self._sets_of_key.get((system, value), _NO_SETS)
         if len(self._memo_sets) >= _MEMO:
             self._memo_sets.clear()
         self._memo_sets[pair] = found
@@ -209,6 +228,7 @@ class Terminology:
             fold_case=resource.get("caseSensitive") is False,
             ignored=ignored,
             by_prefix=any(extension_values(resource, "hierarchy-by-prefix")),
+            refining=frozenset(extension_values(resource, "refining-attribute")),
         )
         if rule != SystemRule():
             self._rules[resource["url"]] = rule

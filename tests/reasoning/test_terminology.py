@@ -30,8 +30,12 @@ TREE_SYSTEM = system(
     TREE, ("ignored-characters", "valueString", "."), ("hierarchy-by-prefix", "valueBoolean", True),
     ("alias", "valueUri", "urn:oid:1.2.3"), caseSensitive=False,
 )  # fmt: skip
+WHOLE = "urn:example:expressions"
 CONTENT = [
     TREE_SYSTEM,
+    system(WHOLE, ("refining-attribute", "valueCode", "77"), caseSensitive=True),
+    including("things", {"system": WHOLE, "concept": [{"code": "11"}]}),
+    including("sides", {"system": WHOLE, "concept": [{"code": "5"}]}),
     value_set("warm", "red", "orange"),
     value_set("words", pattern=r"\bglow(s|ing)?\b"),
     including("branches", BELOW_G513, {"system": TREE, "concept": [{"code": "X1"}]}),
@@ -66,6 +70,23 @@ def coding(url: str | None, code: Any, **more: Any) -> dict[str, Any]:
         ("warm", coding("urn:other", "red"), None),
         ("warm", coding(None, "red"), None),
         ("warm", {"coding": [{}, None, {"code": 5}, *colour("orange")["coding"]]}, "code"),
+        # expressions: the concept, and the values of named attributes
+        *((name, coding(WHOLE, code), "code") for name in ("things", "sides") for code in (
+            "11:77=5", " 11 | thing, big | : 77 | side | = 5 | left |", "===11:88=6,77=5", "11:{88=6},{77=5}",
+            "11:88=(4:77=5)",
+        )),
+        ("things", coding(WHOLE, "11"), "code"),
+        ("things", coding(WHOLE, "11 | thing |"), "code"),
+        ("things", coding(WHOLE, "11:88=5"), "code"),
+        ("sides", coding(WHOLE, "11:88=5"), None),
+        ("sides", coding(WHOLE, "11:77=6"), None),
+        ("sides", coding(WHOLE, "77=5:"), "code"),
+        ("things", coding(WHOLE, "99:77=11"), "code"),
+        ("things", coding(WHOLE, "99:88=11"), None),
+        ("things", coding(WHOLE, "111:77=5"), None),
+        ("things", coding(WHOLE, "12+11:77=5"), None),  # two concepts at once: neither alone
+        ("warm", coding(SYSTEM, "red:77=5"), None),  # a system that has none
+        ("things", coding(WHOLE, "11:" + "77=" * 10_000), "code"),
         # a system that ignores dot and case, and in which a header stands for what begins with it
         ("branches", coding(TREE, "G51.3"), "code"),
         ("branches", coding(TREE, "g5132"), "code"),
