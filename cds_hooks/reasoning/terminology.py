@@ -21,7 +21,7 @@ _LONGEST_TEXT: Final = 2000  # characters of chart text that a pattern is tried 
 #: Codes whose comparable form is remembered; bounded, because callers choose the codes.
 _MEMO: Final = 20_000
 _LONGEST_CODE: Final = 500  # characters of an expression that are read
-#: The one concept that an expression of SNOMED CT's compositional grammar is about, its term left out.
+#: The one concept that an expression of a compositional grammar is about, its term left out.
 _FOCUS: Final = re.compile(r"\s*(?:={3}|<{3})?\s*([^\s:|+=,{}()]+)\s*(?:\|[^|]*\|\s*)?(?::|$)")
 #: An attribute and its value there, terms left out.
 _REFINED: Final = re.compile(r"([^\s:|+=,{}()]{1,30})\s*(?:\|[^|]*\|\s*)?=\s*([^\s:|+=,{}()]+)")
